@@ -1,0 +1,171 @@
+"""HR to LR, and the interpolations back: every one of them is a matrix per axis.
+
+Resampling by a fixed kernel is linear and separable, so the LR picture is ``A @ hr @ B.T`` with one small
+matrix for the rows and one for the columns. The pages draw these matrices; the code multiplies by them.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from math import ceil, exp
+
+import torch
+from torch import Tensor
+
+KERNELS = ("bicubic", "lecture", "area", "decimate")
+
+
+def _box(x: Tensor) -> Tensor:
+    return ((x >= -0.5) & (x < 0.5)).to(x)
+
+
+def _triangle(x: Tensor) -> Tensor:
+    return (1 - x.abs()).clamp_min(0)
+
+
+def _cubic(a: float) -> Callable[[Tensor], Tensor]:
+    """Keys 1981, equation 4; a = -0.5 in MATLAB and Pillow, -0.75 in OpenCV and plain PyTorch."""
+
+    def kernel(x: Tensor) -> Tensor:
+        x = x.abs()
+        near = ((a + 2) * x - (a + 3)) * x * x + 1
+        far = a * (((x - 5) * x + 8) * x - 4)
+        return torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
+
+    return kernel
+
+
+def _lanczos(x: Tensor) -> Tensor:
+    return torch.where(x.abs() < 3, torch.sinc(x) * torch.sinc(x / 3), torch.zeros_like(x))
+
+
+# name: (kernel of the distance in source pixels, radius of its support)
+INTERPOLATIONS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
+    "nearest": (_box, 0.5),
+    "bilinear": (_triangle, 1.0),
+    "bicubic": (_cubic(-0.5), 2.0),
+    "bicubic-0.75": (_cubic(-0.75), 2.0),
+    "lanczos": (_lanczos, 3.0),
+}
+
+
+@lru_cache(maxsize=256)
+def resize_matrix(size: int, new_size: int, interpolation: str, antialias: bool = True) -> Tensor:
+    """The matrix ``[new_size, size]``, float64, that resamples one axis.
+
+    Pixel centres lie at half-integers. With ``antialias`` the kernel is stretched by the scale when
+    shrinking, as in Pillow and MATLAB's ``imresize``; taps that fall outside are dropped and the rest
+    renormalised, as in Pillow and PyTorch's antialiased modes. Rows sum to 1. ("nearest" is a box: with
+    ``antialias`` it shrinks by the mean over an area, Pillow's BOX.)
+
+    Raises:
+        ValueError: unknown interpolation or a size below 1.
+    """
+    if interpolation not in INTERPOLATIONS:
+        raise ValueError(f"unknown interpolation {interpolation!r}: choose from {', '.join(INTERPOLATIONS)}")
+    if size < 1 or new_size < 1:
+        raise ValueError(f"sizes must be at least 1, got {size} -> {new_size}")
+    kernel, _ = INTERPOLATIONS[interpolation]
+    scale = size / new_size
+    stretch = max(scale, 1.0) if antialias else 1.0
+    centre = (torch.arange(new_size, dtype=torch.float64) + 0.5) * scale
+    source = torch.arange(size, dtype=torch.float64) + 0.5
+    weights = kernel((source[None, :] - centre[:, None]) / stretch)
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
+def _lecture_matrix(size: int, scale: int) -> Tensor:
+    """scikit-image's ``pyramid_reduce``: a Gaussian of sigma = 2 * scale / 6, then linear resampling."""
+    sigma = 2 * scale / 6
+    radius = int(4 * sigma + 0.5)
+    taps = torch.tensor([exp(-0.5 * (i / sigma) ** 2) for i in range(-radius, radius + 1)], dtype=torch.float64)
+    taps /= taps.sum()
+    blur = torch.zeros(size, size, dtype=torch.float64)
+    for row in range(size):
+        for offset, tap in zip(range(-radius, radius + 1), taps):
+            column = (row + offset) % (2 * size)  # mirrored at the edge of the outermost pixel
+            blur[row, column if column < size else 2 * size - 1 - column] += tap
+    new_size = ceil(size / scale)
+    return resize_matrix(size, new_size, "bilinear", antialias=False) @ blur
+
+
+@lru_cache(maxsize=64)
+def degrade_matrix(size: int, kernel: str, scale: int) -> Tensor:
+    """The matrix ``[size / scale, size]``, float64, that shrinks one axis by a whole-number scale.
+
+    ``bicubic``: antialiased, a = -0.5 (Pillow; MATLAB but for the border). ``lecture``: the Gaussian
+    pyramid of scikit-image, which the lecture project used. ``area``: the mean of scale x scale pixels.
+    ``decimate``: every scale-th pixel, the one at ``scale // 2``, and no filter at all.
+
+    Raises:
+        ValueError: unknown kernel, or a size that the scale does not divide.
+    """
+    if kernel not in KERNELS:
+        raise ValueError(f"unknown kernel {kernel!r}: choose from {', '.join(KERNELS)}")
+    if scale < 1 or size % scale:
+        raise ValueError(f"a side of {size} pixels is no multiple of the scale {scale}: crop it first")
+    if kernel == "lecture":
+        return _lecture_matrix(size, scale)
+    if kernel == "decimate":
+        return torch.eye(size, dtype=torch.float64)[scale // 2 :: scale].clone()
+    return resize_matrix(size, size // scale, "bicubic" if kernel == "bicubic" else "nearest")
+
+
+@lru_cache(maxsize=256)
+def _placed(make: Callable[..., Tensor], args: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return make(*args).to(device=device, dtype=dtype)
+
+
+def _apply(x: Tensor, make: Callable[..., Tensor], rows: tuple, columns: tuple) -> Tensor:
+    """``A @ x @ B.T`` in full precision: autocast would round a picture to 8 bits of mantissa."""
+    with torch.autocast(x.device.type, enabled=False):
+        x = x if x.dtype == torch.float64 else x.float()
+        left = _placed(make, rows, x.dtype, x.device)
+        right = _placed(make, columns, x.dtype, x.device)
+        return left @ (x @ right.T)
+
+
+def resize(x: Tensor, size: tuple[int, int], interpolation: str = "bicubic", antialias: bool = True) -> Tensor:
+    """Resample ``[..., H, W]`` to ``[..., *size]``; the result is not clamped.
+
+    Interpolations: nearest, bilinear, bicubic (a = -0.5), bicubic-0.75, lanczos. See
+    :func:`resize_matrix` for conventions and errors.
+    """
+    height, width = x.shape[-2:]
+    return _apply(
+        x,
+        resize_matrix,
+        (height, size[0], interpolation, antialias),
+        (width, size[1], interpolation, antialias),
+    )
+
+
+def upsample(lr: Tensor, scale: int, interpolation: str = "bicubic") -> Tensor:
+    """Enlarge ``[..., H, W]`` by a whole-number scale; the baselines that every model must beat."""
+    return resize(lr, (lr.shape[-2] * scale, lr.shape[-1] * scale), interpolation)
+
+
+def round_8bit(x: Tensor) -> Tensor:
+    """Clamp to [0, 1] and round to the 256 levels that a file can hold."""
+    return (x.clamp(0, 1) * 255).round() / 255
+
+
+def degrade(hr: Tensor, kernel: str, scale: int, *, round_lr: bool) -> Tensor:
+    """The LR picture ``[..., H / scale, W / scale]`` of an HR picture ``[..., H, W]`` in [0, 1].
+
+    Args:
+        kernel: one of ``KERNELS``; see :func:`degrade_matrix`.
+        round_lr: round to 8 bits, as an LR image read from a file is. Explicit, since it costs up to
+            0.1 dB at high PSNR and since papers differ.
+
+    Raises:
+        ValueError: unknown kernel, or H or W no multiple of the scale.
+    """
+    height, width = hr.shape[-2:]
+    lr = _apply(hr, degrade_matrix, (height, kernel, scale), (width, kernel, scale))
+    return round_8bit(lr) if round_lr else lr
+
+
+def pair(hr_u8: Tensor, kernel: str, scale: int, *, round_lr: bool = True) -> tuple[Tensor, Tensor]:
+    """uint8 ``[N, C, H, W]`` to the training pair ``(lr, hr)`` of floats in [0, 1]."""
+    hr = hr_u8.float() / 255
+    return degrade(hr, kernel, scale, round_lr=round_lr), hr
