@@ -1,0 +1,333 @@
+"""One config, one ``fit``: fast, resumable to the last bit, on one process or many.
+
+A batch is a pure function of (seed, step) and the learning rate of (config, progress), so a checkpoint needs
+only weights, averages, optimiser, random state and the step to go on exactly where it stopped.
+"""
+
+import math
+import os
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from srlib.color import to_gray
+from srlib.data import Batches, Store
+from srlib.degrade import pair
+from srlib.errors import UsageError
+from srlib.losses import LOSSES, Loss
+from srlib.metrics import mse, to_decibel
+from srlib.models import build
+
+SCHEDULES = ("cosine", "exponential", "constant")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that shapes a training. ``options`` go to :func:`srlib.models.build`.
+
+    Attributes:
+        steps: length in steps, or None where ``minutes`` gives the length in time.
+        batch_size: crops per step over all processes. patch: side of an HR crop in pixels.
+        schedule: from ``learning_rate`` to ``final_learning_rate`` by a cosine or exponentially (the
+            lecture's 1e-2 to 1e-3), after ``warmup`` steps of linear rise; or constant.
+        ema: decay of the running average of the weights, which is what ``fit`` returns; 0 for none.
+        clip: largest norm of the gradient; 0 for none.
+        loss: a key of ``srlib.losses.LOSSES``, or the name of a callable that is given to ``fit``.
+        crop: how faces of CelebA were cut when the store was made; recorded, not applied here.
+    """
+
+    model: str = "residual"
+    task: str = "rgb-rgb"
+    options: dict = field(default_factory=dict)
+    steps: int | None = 600
+    minutes: float | None = None
+    batch_size: int = 16
+    patch: int = 88
+    learning_rate: float = 2e-3
+    final_learning_rate: float = 1e-5
+    schedule: str = "cosine"
+    warmup: int = 20
+    loss: str = "mse"
+    ema: float = 0.99
+    clip: float = 1.0
+    kernel: str = "bicubic"
+    crop: str = "center"
+    scale: int = 4
+    seed: int = 0
+    validate_every: int = 100
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.minutes is None):
+            raise UsageError(f"give steps or minutes, not both: got {self.steps} and {self.minutes}")
+        length = self.steps if self.minutes is None else self.minutes
+        if length <= 0:
+            raise UsageError(f"steps and minutes must be positive, got {length}")
+        if self.schedule not in SCHEDULES:
+            raise UsageError(f"unknown schedule {self.schedule!r}: choose from {', '.join(SCHEDULES)}")
+        if self.learning_rate <= 0 or self.final_learning_rate <= 0:
+            raise UsageError("learning rates must be positive")
+        if not 0 <= self.ema < 1:
+            raise UsageError(f"ema must lie in [0, 1), got {self.ema}")
+
+
+def learning_rate(config: TrainConfig, step: int, progress: float) -> float:
+    """The rate at a step; ``progress`` runs from 0 to 1 over the training."""
+    rise = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
+    start, end = config.learning_rate, config.final_learning_rate
+    if config.schedule == "constant":
+        return rise * start
+    if config.schedule == "exponential":
+        return rise * start * (end / start) ** progress
+    return rise * (end + (start - end) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def choose_precision(device: torch.device) -> tuple[torch.dtype, str]:
+    """bfloat16 where the hardware multiplies it natively, float32 elsewhere; and the reason in words."""
+    if device.type == "cuda":
+        fast = torch.cuda.get_device_capability(device) >= (8, 0)
+        name = torch.cuda.get_device_name(device)
+        return (torch.bfloat16, f"bfloat16 autocast ({name})") if fast else (torch.float32, f"float32 ({name})")
+    if device.type == "cpu":
+        for test, name in (("_is_amx_tile_supported", "AMX"), ("_is_avx512_bf16_supported", "AVX512-BF16")):
+            if getattr(torch.cpu, test, lambda: False)():
+                return torch.bfloat16, f"bfloat16 autocast (CPU with {name})"
+        return torch.float32, "float32 (CPU without AVX512-BF16 or AMX)"
+    return torch.float32, f"float32 ({device.type})"
+
+
+def as_task(lr: Tensor, hr: Tensor, task: str) -> tuple[Tensor, Tensor]:
+    """The RGB pair as input and target of a task: gray is the BT.601 luma, of the 8-bit LR for the input."""
+    source, target = task.split("-")
+    return to_gray(lr) if source == "gray" else lr, to_gray(hr) if target == "gray" else hr
+
+
+class Average:
+    """Exponential moving average of weights (Polyak), with a warm-up so that step 0 does not linger."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.model, self.decay = deepcopy(model).requires_grad_(False), decay
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
+        for mine, theirs in zip(self.model.buffers(), model.buffers()):
+            mine.copy_(theirs)
+
+
+@torch.no_grad()
+def validate(model: nn.Module, photos: Tensor, config: TrainConfig, device: torch.device) -> float:
+    """Mean PSNR in dB over uint8 photos ``[N, 3, H, W]``: the task's channels, no border cut."""
+    model.eval()
+    values = []
+    for chunk in photos.split(16):
+        lr, hr = as_task(*pair(chunk.to(device), config.kernel, config.scale), config.task)
+        values.append(to_decibel(mse(model(lr), hr, crop_border=0, channels="as-is")))
+    model.train()
+    return float(torch.cat(values).mean())
+
+
+# ---------------------------------------------------------------- checkpoints: tensors and plain values
+
+
+def save(path: Path, content: dict) -> None:
+    """Write aside, then rename: a crash leaves the old file or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        torch.save(content, aside)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> dict:
+    """Read a checkpoint without unpickling any code.
+
+    Raises:
+        UsageError: the file is missing, damaged, or no checkpoint of ours.
+    """
+    if not Path(path).is_file():
+        raise UsageError(f"{path}: no such checkpoint")
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        raise UsageError(f"{path}: not a checkpoint of srlib ({str(error).splitlines()[0]})") from None
+    if not isinstance(content, dict) or content.get("format") != "srlib-1":
+        raise UsageError(f"{path}: not a checkpoint of srlib (no format mark)")
+    return content
+
+
+def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, TrainConfig]:
+    """The averaged network of a ``model.pt`` in eval mode, with the config that it was trained by."""
+    content = load(path, device)
+    config = TrainConfig(**content["config"])
+    model = build(config.model, config.task, config.scale, **config.options)
+    model.load_state_dict(content["average"])
+    return model.to(device).eval(), config
+
+
+def _require_same(saved: dict, config: TrainConfig, path: Path) -> None:
+    wanted = asdict(config)
+    lines = [f"  {k}: {saved.get(k)!r} there, {v!r} here" for k, v in wanted.items() if saved.get(k) != v]
+    if lines:
+        raise UsageError(f"{path} belongs to another training:\n" + "\n".join(lines))
+
+
+# ---------------------------------------------------------------- the loop
+
+
+@dataclass
+class Fit:
+    """The trained network (averaged weights, eval mode) and its history, one dict per logged step."""
+
+    model: nn.Module
+    history: list[dict]
+
+
+def fit(
+    config: TrainConfig,
+    store: Store,
+    *,
+    device: torch.device | str = "cpu",
+    precision: torch.dtype | None = None,
+    out: Path | None = None,
+    resume: bool = False,
+    save_seconds: float = 60.0,
+    init: dict | None = None,
+    loss: Loss | None = None,
+    on_log: Callable[[int, nn.Module, dict], None] | None = None,
+    progress: bool = True,
+) -> Fit:
+    """Train by ``config`` on the train split of a store.
+
+    Args:
+        precision: of the forward pass, ``torch.bfloat16`` (autocast) or ``torch.float32``; None chooses.
+        out: folder for ``last.pt``, written every ``save_seconds`` and at the end; None writes nothing.
+        resume: go on from ``out/last.pt`` where it exists. Refused when that belongs to another config.
+        init: a state dict to start from. loss: a callable instead of ``LOSSES[config.loss]``.
+        on_log: called with (step, averaged network, row) at every row of the history.
+
+    Raises:
+        UsageError: bad config, a split without photos, a checkpoint of another config.
+        FloatingPointError: the loss is no longer finite; the message names the step. ``last.pt`` is good.
+    """
+    device = torch.device(device)
+    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    dtype = precision or choose_precision(device)[0]
+    loss = loss or LOSSES.get(config.loss)
+    if loss is None:
+        raise UsageError(f"unknown loss {config.loss!r}: choose from {', '.join(LOSSES)}, or pass a callable")
+    batches = Batches(
+        store, "train", config.batch_size, config.patch, config.kernel, config.scale, config.seed, device,
+        rank=rank, world_size=world,
+    )  # fmt: skip
+    photos = store.tensor("val", limit=16) if store.counts().get("val") else None
+
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(config.seed)
+        model = build(config.model, config.task, config.scale, **config.options)
+        if init is not None:
+            model.load_state_dict(init)
+        model = model.to(device, memory_format=torch.channels_last).train()
+        average = Average(model, config.ema)
+        optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=device.type != "mps")
+        history, step, before = [], 0, 0.0
+        if resume and out is not None and (out / "last.pt").exists():
+            state = load(out / "last.pt", device)
+            _require_same(state["config"], config, out / "last.pt")
+            model.load_state_dict(state["model"])
+            average.model.load_state_dict(state["average"])
+            optimiser.load_state_dict(state["optimiser"])
+            torch.set_rng_state(state["random"].cpu())
+            history, step, before = state["history"], state["step"], state["seconds"]
+        # Ranks drop different units from here on, while one process stays as it was.
+        if rank:
+            torch.manual_seed(config.seed + rank * 1_000_003)
+        forward = nn.parallel.DistributedDataParallel(model) if world > 1 else model
+
+        def checkpoint() -> None:
+            if out is not None and rank == 0:
+                content = {
+                    "format": "srlib-1", "config": asdict(config), "step": step, "seconds": seconds(),
+                    "model": model.state_dict(), "average": average.model.state_dict(),
+                    "optimiser": optimiser.state_dict(), "random": torch.get_rng_state(), "history": history,
+                }  # fmt: skip
+                save(out / "last.pt", content)
+
+        start, saved = time.perf_counter(), time.perf_counter()
+        losses: list[Tensor] = []
+
+        def seconds() -> float:
+            return before + time.perf_counter() - start
+
+        def done() -> float:
+            """The share of the training that lies behind, the same on every rank."""
+            if config.minutes is None:
+                return step / config.steps
+            share = torch.tensor(seconds() / (60 * config.minutes))
+            if world > 1:
+                dist.broadcast(share.to(device), 0)
+            return float(share)
+
+        bar = tqdm(
+            total=config.steps, initial=step, unit="step", leave=False, disable=not progress or rank > 0,
+            desc=f"{config.model} {config.task}",
+        )  # fmt: skip
+        share = done()
+        while share < 1:
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(config, step, share)
+            lr, hr = as_task(*batches.batch(step), config.task)
+            with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+                output = forward(lr.contiguous(memory_format=torch.channels_last))
+            value = loss(output, hr)
+            optimiser.zero_grad(set_to_none=True)
+            value.backward()
+            if config.clip:
+                nn.utils.clip_grad_norm_(model.parameters(), config.clip, foreach=True)
+            optimiser.step()
+            average.update(model, step)
+            losses.append(value.detach())
+            step += 1
+            share = done()
+            bar.update()
+            if step % config.validate_every == 0 or share >= 1:
+                _require_finite(losses, step, config)
+                row = {"step": step, "loss": float(torch.stack(losses).mean()), "seconds": seconds()}
+                row["learning_rate"] = optimiser.param_groups[0]["lr"]
+                if photos is not None:
+                    row["val_psnr"] = validate(average.model, photos, config, device)
+                history.append(row)
+                losses.clear()
+                rate = step * config.batch_size / max(row["seconds"], 1e-9)
+                bar.set_postfix_str(f"loss {row['loss']:.5f}, {row.get('val_psnr', 0):.2f} dB, {rate:.0f} crops/s")
+                if on_log:
+                    on_log(step, average.model, row)
+                if time.perf_counter() - saved > save_seconds or share >= 1:
+                    checkpoint()
+                    saved = time.perf_counter()
+        bar.close()
+    return Fit(average.model.to(memory_format=torch.contiguous_format).eval(), history)
+
+
+def _require_finite(losses: list[Tensor], step: int, config: TrainConfig) -> None:
+    finite = torch.isfinite(torch.stack(losses))
+    if not bool(finite.all()):
+        first = step - len(losses) + 1 + int((~finite).nonzero()[0])
+        raise FloatingPointError(
+            f"the loss is not finite at step {first} (learning rate {config.learning_rate:g}): "
+            f"try a tenth of the rate, a longer warm-up, or gradient clipping (clip = {config.clip:g})"
+        )
+
+
+def with_seed(config: TrainConfig, seed: int) -> TrainConfig:
+    """The same training from another seed."""
+    return replace(config, seed=seed)
