@@ -152,7 +152,7 @@ def _conv(cin: int, cout: int, kernel: int, batch_norm: bool, dropout: float) ->
 def plain_body(
     in_channels: int, width: int, depth: int, batch_norm: bool = False, dropout: float = 0.0
 ) -> nn.Sequential:
-    """The lecture's stack: 5x5 to ``width``, ``depth`` 3x3 convolutions, 3x3 to ``width // 2``; ReLU after each."""
+    """The lecture's stack: 5x5 to ``width``, ``depth`` times 3x3, 3x3 to ``width // 2``; ReLU after each."""
     layers = _conv(in_channels, width, 5, batch_norm, dropout)
     for _ in range(depth):
         layers += _conv(width, width, 3, batch_norm, dropout)
@@ -264,7 +264,7 @@ MODELS: dict[str, dict] = {
     "subpixel-bn": {**_LECTURE, "batch_norm": True},
     "subpixel-dropout": {**_LECTURE, "dropout": 0.1},
     "subpixel-bn-dropout": {**_LECTURE, "batch_norm": True, "dropout": 0.1},
-    "residual": {"body": "residual", "width": 64, "depth": 3, "skip": "bicubic"},
+    "residual": {"body": "residual", "width": 64, "depth": 3, "head": "subpixel-icnr", "skip": "bicubic"},
 }
 TASKS = {"rgb-rgb": (3, 3), "gray-rgb": (1, 3), "gray-gray": (1, 1)}
 
