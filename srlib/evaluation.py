@@ -69,9 +69,12 @@ def score(
 def evaluate(
     model: nn.Module, photos: Tensor, task: str, *, kernel: str, scale: int, device: torch.device, **scoring
 ) -> dict[str, np.ndarray]:
-    """:func:`score` of :func:`run_model`, one value per image."""
-    _, output, target = run_model(model, photos, task, kernel=kernel, scale=scale, device=device)
-    return score(output, target, **scoring)
+    """:func:`score` of :func:`run_model`, one value per image; chunk by chunk, so any number of photos fits."""
+    tables = []
+    for chunk in photos.split(64):
+        _, output, target = run_model(model, chunk, task, kernel=kernel, scale=scale, device=device)
+        tables.append(score(output, target, **scoring))
+    return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
 
 
 def bootstrap(

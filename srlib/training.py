@@ -174,6 +174,19 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Modul
     return model.to(device).eval(), config
 
 
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """The state of the generators that Dropout draws from."""
+    state = {"cpu": torch.get_rng_state()}
+    return state | {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else state
+
+
+def set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
+    """The inverse of :func:`random_state`."""
+    torch.set_rng_state(state["cpu"].cpu())
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
+
+
 def _require_same(saved: dict, config: TrainConfig, path: Path) -> None:
     wanted = asdict(config)
     lines = [f"  {k}: {saved.get(k)!r} there, {v!r} here" for k, v in wanted.items() if saved.get(k) != v]
@@ -200,7 +213,7 @@ def fit(
     precision: torch.dtype | None = None,
     out: Path | None = None,
     resume: bool = False,
-    save_seconds: float = 60.0,
+    save_seconds: float = 15.0,
     init: dict | None = None,
     loss: Loss | None = None,
     on_log: Callable[[int, nn.Module, dict], None] | None = None,
@@ -246,7 +259,7 @@ def fit(
             model.load_state_dict(state["model"])
             average.model.load_state_dict(state["average"])
             optimiser.load_state_dict(state["optimiser"])
-            torch.set_rng_state(state["random"].cpu())
+            set_random_state(state["random"], device)
             history, step, before = state["history"], state["step"], state["seconds"]
         # Ranks drop different units from here on, while one process stays as it was.
         if rank:
@@ -258,7 +271,7 @@ def fit(
                 content = {
                     "format": "srlib-1", "config": asdict(config), "step": step, "seconds": seconds(),
                     "model": model.state_dict(), "average": average.model.state_dict(),
-                    "optimiser": optimiser.state_dict(), "random": torch.get_rng_state(), "history": history,
+                    "optimiser": optimiser.state_dict(), "random": random_state(device), "history": history,
                 }  # fmt: skip
                 save(out / "last.pt", content)
 
