@@ -1,0 +1,191 @@
+"""The ledger: what the pages recorded, compared with what is expected, and printed as tables.
+
+A page's closing cell shows its recorded numbers and carries them as JSON of type ``MIME`` in its output.
+So an executed notebook is its own ledger, and every table elsewhere is made from notebooks.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from srlib.errors import UsageError
+
+MIME = "application/vnd.srlib.results+json"
+
+Ledger = dict[str, dict[str, Any]]  # key -> {"value": number or text, "unit": text}
+
+# what the README and the terminal show of the ledger, under these labels; empty means everything
+HEADLINE: dict[str, str] = {}
+
+# tolerance of a new reference value, by unit; units that measure the machine are not compared
+TOLERANCES = {
+    "dB": 0.15,
+    "s": None,
+    "ms": None,
+    "images/s": None,
+    "x faster": None,
+    "GFLOP/s": None,
+    "MiB": None,
+}
+
+
+def collect(notebook: Mapping[str, Any]) -> Ledger:
+    """All that the closing cell of an executed notebook recorded; empty where it was not executed.
+
+    Raises:
+        ValueError: one key recorded with two values.
+    """
+    ledger: Ledger = {}
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", ()):
+            entries = output.get("data", {}).get(MIME, {})
+            for key, entry in entries.items():
+                entry = {"value": entry["value"], "unit": entry["unit"]}
+                if ledger.setdefault(key, entry) != entry:
+                    raise ValueError(f"result {key!r} is recorded as {ledger[key]} and as {entry}")
+    return ledger
+
+
+def merge(ledgers: Iterable[Ledger]) -> Ledger:
+    """The ledgers of several pages as one.
+
+    Raises:
+        ValueError: a key on two pages.
+    """
+    merged: Ledger = {}
+    for ledger in ledgers:
+        if twice := merged.keys() & ledger.keys():
+            raise ValueError(f"recorded by more than one page: {', '.join(sorted(twice))}")
+        merged |= ledger
+    return merged
+
+
+def save_json(path: Path, content: Any) -> None:
+    """Write JSON aside, then rename, so that a reader never meets half a file."""
+    aside = path.with_name(path.name + ".tmp")
+    aside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(aside, path)
+
+
+def load_expected(path: Path) -> dict[str, Any]:
+    """A file of ``expected/``: ``{command, machine, results: {key: {value, tolerance, unit}}}``.
+
+    A tolerance of null means: not compared (a time, a speed).
+
+    Raises:
+        UsageError: a part is missing.
+    """
+    expected = json.loads(path.read_text(encoding="utf-8"))
+    if missing := {"command", "machine", "results"} - expected.keys():
+        raise UsageError(f"{path}: lacks {', '.join(sorted(missing))}")
+    for key, entry in expected["results"].items():
+        if entry.keys() != {"value", "tolerance", "unit"}:
+            raise UsageError(f"{path}: {key} needs exactly value, tolerance and unit, has {', '.join(entry)}")
+    return expected
+
+
+def expect(
+    results: Ledger, command: str, machine: str, earlier: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The content of an ``expected/`` file from a run's results.
+
+    A tolerance that ``earlier`` (the file so far) has is kept; a new one comes from the unit: see
+    ``TOLERANCES``; other numbers get 5 %, texts and whole numbers must be equal.
+    """
+    kept = {key: entry["tolerance"] for key, entry in (earlier or {}).get("results", {}).items()}
+    entries = {}
+    for key, entry in results.items():
+        value, unit = entry["value"], entry["unit"]
+        if unit in TOLERANCES:
+            tolerance = TOLERANCES[unit]
+        elif isinstance(value, float):
+            tolerance = float(f"{abs(value) * 0.05:.1g}")
+        else:
+            tolerance = 0
+        entries[key] = {"value": value, "tolerance": kept.get(key, tolerance), "unit": unit}
+    return {"command": command, "machine": machine, "results": entries}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One result that is not as expected; ``str`` of it is a sentence."""
+
+    key: str
+    value: Any
+    expected: Any
+    tolerance: float
+    unit: str
+
+    def __str__(self) -> str:
+        expected = show_with_unit(self.expected, self.unit)
+        if self.value is None:
+            return f"{self.key}: not recorded, expected {expected}"
+        within = f" within {self.tolerance:g}" if self.tolerance else ""
+        return f"{self.key}: {show_with_unit(self.value, self.unit)}, expected {expected}{within}"
+
+
+def compare(results: Ledger, expected: Mapping[str, Any]) -> list[Difference]:
+    """What of ``expected`` (see :func:`load_expected`) is missing from ``results`` or out of tolerance."""
+    differences = []
+    for key, entry in expected["results"].items():
+        value = results.get(key, {}).get("value")
+        if not _agrees(value, entry["value"], entry["tolerance"]):
+            differences.append(Difference(key, value, entry["value"], entry["tolerance"] or 0, entry["unit"]))
+    return differences
+
+
+def _agrees(value: Any, expected: Any, tolerance: float | None) -> bool:
+    if value is None:
+        return False
+    if tolerance is None:
+        return True
+    if isinstance(value, str | bool) or isinstance(expected, str | bool):
+        return value == expected
+    # not >= would let NaN through
+    return value == expected or abs(value - expected) <= tolerance + 1e-12
+
+
+def show(value: Any, unit: str = "") -> str:
+    """A value as the tables print it, without its unit: decibels and per cents with 2 decimals, else 4 digits."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if not isinstance(value, float) or not math.isfinite(value):
+        return str(value)
+    if unit in ("dB", "%"):
+        return f"{value:.2f}"
+    return f"{value:.4g}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.2e}"
+
+
+def show_with_unit(value: Any, unit: str) -> str:
+    """As :func:`show`, with the unit behind it."""
+    return f"{show(value, unit)} {unit}".rstrip()
+
+
+def table_markdown(results: Ledger, labels: Mapping[str, str] | None = None) -> str:
+    """A Markdown table of the ledger: all of it, or the keys of ``labels`` under the labels given there.
+
+    Raises:
+        KeyError: a label for a key that was not recorded.
+    """
+    rows = [(label, results[key]) for key, label in (labels or {key: f"`{key}`" for key in results}).items()]
+    lines = ["| result | value |", "|---|---:|"]
+    return "\n".join(lines + [f"| {label} | {show_with_unit(**e)} |" for label, e in rows]) + "\n"
+
+
+def fill(text: str, name: str, content: str) -> str:
+    """``text`` with what stands between ``<!-- name:begin -->`` and ``<!-- name:end -->`` replaced.
+
+    Raises:
+        ValueError: the two markers are not there exactly once, in this order.
+    """
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(f"need {begin} and {end}, once each and in this order")
+    head, rest = text.split(begin)
+    return f"{head}{begin}\n{content.strip()}\n{end}{rest.split(end)[1]}"

@@ -1,0 +1,99 @@
+"""``python -m srlib.series``: execute the committed pages in place, and bring the README's tables up to date.
+
+For authors. A page is executed as a reader would run it, with the parameters that stand in it.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from srlib import results
+from srlib.errors import UsageError
+from srlib.series import pages
+from srlib.series.command import PAGE_LIMIT, check_pages, select
+from srlib.series.execute import PageFailed, execute, kernel_environment
+from srlib.series.progress import Progress
+from srlib.series.report import duration
+
+README = pages.ROOT / "README.md"
+
+
+def main() -> int:
+    """Execute, stamp, rewrite; 1 where a page fails, which leaves that page as it was."""
+    parser = argparse.ArgumentParser(prog="python -m srlib.series", description=__doc__.splitlines()[0])
+    parser.add_argument("--only", action="append", metavar="NN", help="this page, as in 03; may be given again")
+    parser.add_argument("--fresh", action="store_true", help="reuse no trained network")
+    args = parser.parse_args()
+    try:
+        names = select(args.only)
+        check_pages(names)
+        refresh(names, fresh=time.time() if args.fresh else 0.0)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except PageFailed as failure:
+        print(f"{failure.page} failed in section {failure.section!r}:\n    {failure.error}\n{failure.traceback}")
+        return 1
+    if README.exists():
+        README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")
+    return 0
+
+
+def refresh(names: tuple[str, ...], fresh: float = 0.0) -> None:
+    """Execute committed pages in place; a page that fails stays as it was.
+
+    The hash of the code and the seconds that it took go into the page's metadata under ``srlib``.
+
+    Raises:
+        PageFailed: a cell raised or the time was up.
+    """
+    sources = {name: pages.folder() / f"{name}.ipynb" for name in names}
+    progress = Progress({name: pages.code_cells(pages.read(path)) for name, path in sources.items()})
+    scratch = pages.ROOT / "runs"
+    scratch.mkdir(exist_ok=True)
+    try:
+        for name, source in sources.items():
+            progress.page(name)
+            start = time.monotonic()
+            # beside the caches, where git does not look; a broken page stays there to be looked at
+            output = scratch / f"{name}.ipynb"
+            with (scratch / "notebooks.log").open("a", encoding="utf-8") as log:
+                notebook = execute(
+                    source,
+                    output,
+                    {},
+                    limit=PAGE_LIMIT["quick"],
+                    log=log,
+                    env=kernel_environment(fresh),
+                    on_cell=progress.cell,
+                )
+            stamp(notebook, time.monotonic() - start)
+            pages.write(source, notebook)
+            output.unlink()
+            progress.done(name, duration(time.monotonic() - start))
+    finally:
+        progress.close()
+
+
+def stamp(notebook: Any, seconds: float) -> None:
+    """Note in a page that its outputs are those of its code."""
+    notebook.metadata["srlib"] = {"code_hash": pages.code_hash(notebook), "wall_seconds": round(seconds)}
+
+
+def readme(text: str, folder: Path | None = None) -> str:
+    """The README with its two generated tables made from the committed pages."""
+    notebooks = {name: pages.read((folder or pages.folder()) / f"{name}.ipynb") for name in pages.NAMES}
+    rows = ["| page | title | time on 2 cores |", "|---|---|---:|"]
+    for name, notebook in notebooks.items():
+        seconds = notebook.metadata["srlib"]["wall_seconds"]
+        rows.append(f"| [{name[:2]}](notebooks/{name}.ipynb) | {pages.title(notebook)} | {duration(seconds)} |")
+    ledger = results.merge(results.collect(notebook) for notebook in notebooks.values())
+    labels = {key: label for key, label in results.HEADLINE.items() if key in ledger}
+    text = results.fill(text, "pages", "\n".join(rows))
+    return results.fill(text, "results", results.table_markdown(ledger, labels or None))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

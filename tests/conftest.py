@@ -1,0 +1,46 @@
+"""What more than one test file needs: tiny pages that run in a second."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from srlib.series import pages
+
+PARAMETERS = "\n".join(f"{name} = {value!r}" for name, value in pages.PARAMETERS.items()).replace("'", '"')
+LEDGER = """from IPython.display import display
+entries = {"%s.gain": {"value": 1.5, "unit": "dB"}}
+display({"application/vnd.srlib.results+json": entries, "text/plain": "gain 1.5 dB"}, raw=True)"""
+
+
+def tiny_page(name: str, code: Sequence[str] = ("# Check\nassert 1 + 1 == 2",)) -> nbformat.NotebookNode:
+    """A page with the five parameters, one section of the given code cells, and a ledger."""
+    v4 = nbformat.v4
+    cells = [
+        v4.new_markdown_cell(f"# Page {name[:2]}\n\nAbout $x^2$ and [the next](02_subpixel_cnn.ipynb)."),
+        v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
+        v4.new_markdown_cell("## A first section\n\nProse."),
+        *[v4.new_code_cell(source) for source in code],
+        v4.new_markdown_cell("## What we found"),
+        v4.new_code_cell(LEDGER % name[:2]),
+    ]
+    for index, cell in enumerate(cells):
+        cell["id"] = f"cell-{index:02d}"
+    return v4.new_notebook(cells=cells, metadata={"kernelspec": dict(pages.KERNEL)})
+
+
+@pytest.fixture
+def tiny_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Make a folder of tiny pages (code of chosen ones given by page number) and have the series use it."""
+
+    def make(code: Mapping[str, Sequence[str]] = {}) -> Path:  # noqa: B006 - never changed
+        folder = tmp_path / "notebooks"
+        folder.mkdir(exist_ok=True)
+        for name in pages.NAMES:
+            arguments = (code[name[:2]],) if name[:2] in code else ()
+            nbformat.write(tiny_page(name, *arguments), folder / f"{name}.ipynb")
+        monkeypatch.setattr(pages, "folder", lambda: folder)
+        return folder
+
+    return make
