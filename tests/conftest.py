@@ -34,7 +34,7 @@ def tiny_page(name: str, code: Sequence[str] = ("# Check\nassert 1 + 1 == 2",)) 
 def tiny_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Make a folder of tiny pages (code of chosen ones given by page number) and have the series use it."""
 
-    def make(code: Mapping[str, Sequence[str]] = {}) -> Path:  # noqa: B006 - never changed
+    def make(code: Mapping[str, Sequence[str]] = {}) -> Path:
         folder = tmp_path / "notebooks"
         folder.mkdir(exist_ok=True)
         for name in pages.NAMES:
