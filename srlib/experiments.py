@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from srlib import color, data, degrade, losses, models, training
+from srlib import checkpoints, color, data, degrade, losses, models, training
 from srlib.data import Store
 from srlib.losses import Loss
 from srlib.training import TrainConfig
@@ -101,7 +101,7 @@ def write_result(folder: Path, result: training.Fit, config: TrainConfig) -> Non
     aside = history.with_name(".history.json")
     aside.write_text(json.dumps(result.history, indent=1))
     aside.replace(history)
-    training.save(
+    checkpoints.save(
         folder / "model.pt",
-        {"format": "srlib-1", "config": asdict(config), "average": result.model.state_dict()},
+        {"format": checkpoints.FORMAT, "config": asdict(config), "average": result.model.state_dict()},
     )

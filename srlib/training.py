@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from srlib.checkpoints import FORMAT, load, random_state, require_same, save, set_random_state
 from srlib.color import to_gray
 from srlib.data import Batches, Store
 from srlib.degrade import pair
@@ -134,66 +135,6 @@ def validate(model: nn.Module, photos: Tensor, config: TrainConfig, device: torc
     return float(torch.cat(values).mean())
 
 
-# ---------------------------------------------------------------- checkpoints: tensors and plain values
-
-
-def save(path: Path, content: dict) -> None:
-    """Write aside, then rename: a crash leaves the old file or the new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        torch.save(content, aside)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def load(path: Path, device: torch.device | str = "cpu") -> dict:
-    """Read a checkpoint without unpickling any code.
-
-    Raises:
-        UsageError: the file is missing, damaged, or no checkpoint of ours.
-    """
-    if not Path(path).is_file():
-        raise UsageError(f"{path}: no such checkpoint")
-    try:
-        content = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:
-        raise UsageError(f"{path}: not a checkpoint of srlib ({str(error).splitlines()[0]})") from None
-    if not isinstance(content, dict) or content.get("format") != "srlib-1":
-        raise UsageError(f"{path}: not a checkpoint of srlib (no format mark)")
-    return content
-
-
-def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, TrainConfig]:
-    """The averaged network of a ``model.pt`` in eval mode, with the config that it was trained by."""
-    content = load(path, device)
-    config = TrainConfig(**content["config"])
-    model = build(config.model, config.task, config.scale, **config.options)
-    model.load_state_dict(content["average"])
-    return model.to(device).eval(), config
-
-
-def random_state(device: torch.device) -> dict[str, Tensor]:
-    """The state of the generators that Dropout draws from."""
-    state = {"cpu": torch.get_rng_state()}
-    return state | {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else state
-
-
-def set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
-    """The inverse of :func:`random_state`."""
-    torch.set_rng_state(state["cpu"].cpu())
-    if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
-
-
-def _require_same(saved: dict, config: TrainConfig, path: Path) -> None:
-    wanted = asdict(config)
-    lines = [f"  {k}: {saved.get(k)!r} there, {v!r} here" for k, v in wanted.items() if saved.get(k) != v]
-    if lines:
-        raise UsageError(f"{path} belongs to another training:\n" + "\n".join(lines))
-
-
 # ---------------------------------------------------------------- the loop
 
 
@@ -213,7 +154,7 @@ def fit(
     precision: torch.dtype | None = None,
     out: Path | None = None,
     resume: bool = False,
-    save_seconds: float = 15.0,
+    save_seconds: float | None = None,
     init: dict | None = None,
     loss: Loss | None = None,
     on_log: Callable[[int, nn.Module, dict], None] | None = None,
@@ -223,16 +164,20 @@ def fit(
 
     Args:
         precision: of the forward pass, ``torch.bfloat16`` (autocast) or ``torch.float32``; None chooses.
-        out: folder for ``last.pt``, written every ``save_seconds`` and at the end; None writes nothing.
+        out: folder for ``last.pt``, written every ``save_seconds`` (15, or SRLIB_SAVE_SECONDS) and at the
+            end; None writes nothing.
         resume: go on from ``out/last.pt`` where it exists. Refused when that belongs to another config.
         init: a state dict to start from. loss: a callable instead of ``LOSSES[config.loss]``.
         on_log: called with (step, averaged network, row) at every row of the history.
 
     Raises:
-        UsageError: bad config, a split without photos, a checkpoint of another config.
+        UsageError: bad config, a split without photos, a checkpoint of another config, a batch that does
+            not fit into memory (the message names one that does).
         FloatingPointError: the loss is no longer finite; the message names the step. ``last.pt`` is good.
     """
     device = torch.device(device)
+    if save_seconds is None:
+        save_seconds = float(os.environ.get("SRLIB_SAVE_SECONDS", 15))
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     dtype = precision or choose_precision(device)[0]
     loss = loss or LOSSES.get(config.loss)
@@ -255,7 +200,7 @@ def fit(
         history, step, before = [], 0, 0.0
         if resume and out is not None and (out / "last.pt").exists():
             state = load(out / "last.pt", device)
-            _require_same(state["config"], config, out / "last.pt")
+            require_same(state["config"], asdict(config), out / "last.pt")
             model.load_state_dict(state["model"])
             average.model.load_state_dict(state["average"])
             optimiser.load_state_dict(state["optimiser"])
@@ -266,10 +211,17 @@ def fit(
             torch.manual_seed(config.seed + rank * 1_000_003)
         forward = nn.parallel.DistributedDataParallel(model) if world > 1 else model
 
+        def backward(lr: Tensor, hr: Tensor) -> Tensor:
+            with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+                output = forward(lr.contiguous(memory_format=torch.channels_last))
+            value = loss(output, hr)
+            value.backward()
+            return value
+
         def checkpoint() -> None:
             if out is not None and rank == 0:
                 content = {
-                    "format": "srlib-1", "config": asdict(config), "step": step, "seconds": seconds(),
+                    "format": FORMAT, "config": asdict(config), "step": step, "seconds": seconds(),
                     "model": model.state_dict(), "average": average.model.state_dict(),
                     "optimiser": optimiser.state_dict(), "random": random_state(device), "history": history,
                 }  # fmt: skip
@@ -299,11 +251,11 @@ def fit(
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(config, step, share)
             lr, hr = as_task(*batches.batch(step), config.task)
-            with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
-                output = forward(lr.contiguous(memory_format=torch.channels_last))
-            value = loss(output, hr)
             optimiser.zero_grad(set_to_none=True)
-            value.backward()
+            try:
+                value = backward(lr, hr)
+            except torch.OutOfMemoryError:
+                raise UsageError(_does_not_fit(backward, lr, hr, config)) from None
             if config.clip:
                 nn.utils.clip_grad_norm_(model.parameters(), config.clip, foreach=True)
             optimiser.step()
@@ -339,6 +291,29 @@ def _require_finite(losses: list[Tensor], step: int, config: TrainConfig) -> Non
             f"the loss is not finite at step {first} (learning rate {config.learning_rate:g}): "
             f"try a tenth of the rate, a longer warm-up, or gradient clipping (clip = {config.clip:g})"
         )
+
+
+def _does_not_fit(backward: Callable, lr: Tensor, hr: Tensor, config: TrainConfig) -> str:
+    """Halve the batch until a step fits, so that the message can name a size that works."""
+    size = len(lr)
+    while size > 1:
+        size //= 2
+        try:
+            backward(lr[:size], hr[:size])
+        except torch.OutOfMemoryError:
+            continue
+        fits = size * (config.batch_size // len(lr))
+        return f"a batch of {config.batch_size} crops does not fit into memory: a batch of {fits} fits"
+    return f"not even one crop of {config.patch} pixels fits into memory: choose a smaller patch or network"
+
+
+def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, TrainConfig]:
+    """The averaged network of a ``model.pt`` in eval mode, with the config that it was trained by."""
+    content = load(path, device)
+    config = TrainConfig(**content["config"])
+    model = build(config.model, config.task, config.scale, **config.options)
+    model.load_state_dict(content["average"])
+    return model.to(device).eval(), config
 
 
 def with_seed(config: TrainConfig, seed: int) -> TrainConfig:

@@ -1,0 +1,308 @@
+"""The loop: what it learns, that it resumes to the last bit, and what it refuses."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from srlib import training
+from srlib.checkpoints import load
+from srlib.data import open_store
+from srlib.errors import UsageError
+from srlib.experiments import experiment_key, train_once
+from srlib.models import Upscaler
+from srlib.training import TrainConfig, fit, learning_rate, load_model
+
+ROOT = Path(__file__).parents[1]
+SMALL = TrainConfig(
+    options={"width": 8, "depth": 1}, steps=12, batch_size=4, patch=32, validate_every=3, warmup=2, ema=0.9
+)
+QUIET = {"progress": False, "precision": torch.float32}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return open_store("sample", tmp_path_factory.mktemp("runs"))
+
+
+def weights(model: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def test_overfits_one_batch(store, monkeypatch):
+    """Shown one batch over and over, the network must come to know it."""
+    fixed = training.Batches(store, "train", 4, 32).batch(0)
+    monkeypatch.setattr(training.Batches, "batch", lambda self, step: fixed)
+    config = replace(SMALL, options={"width": 32, "depth": 2}, steps=300, validate_every=20, ema=0.0)
+    history = fit(config, store, **QUIET).history
+    assert history[-1]["loss"] < 0.25 * history[0]["loss"]
+
+
+def test_schedules_start_and_end_where_they_say():
+    config = TrainConfig(learning_rate=1e-2, final_learning_rate=1e-3, warmup=10)
+    for schedule in ("cosine", "exponential"):
+        c = replace(config, schedule=schedule)
+        assert learning_rate(c, 0, 0.0) == pytest.approx(1e-3)  # a tenth of the way up
+        assert learning_rate(c, 100, 0.0) == pytest.approx(1e-2)
+        assert learning_rate(c, 100, 1.0) == pytest.approx(1e-3)
+    halfway = learning_rate(replace(config, schedule="exponential"), 100, 0.5)
+    assert halfway == pytest.approx((1e-2 * 1e-3) ** 0.5)
+    assert learning_rate(replace(config, schedule="constant"), 100, 0.9) == 1e-2
+
+
+def test_same_seed_same_weights_other_seed_other_weights(store):
+    one, two = (weights(fit(SMALL, store, **QUIET).model) for _ in range(2))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, weights(fit(replace(SMALL, seed=1), store, **QUIET).model))
+
+
+def test_training_leaves_the_callers_random_numbers_alone(store):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    fit(replace(SMALL, steps=2), store, **QUIET)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_average_is_the_running_mean_of_the_weights():
+    model = torch.nn.Linear(2, 2)
+    average = training.Average(model, 0.9)
+    expected = weights(model)
+    for step in range(200):
+        with torch.no_grad():
+            model.weight.add_(1.0)
+        average.update(model, step)
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * weights(model)
+    torch.testing.assert_close(weights(average.model), expected)
+
+
+@pytest.mark.parametrize("model", ["residual", "subpixel-bn-dropout"])
+def test_resume_is_bit_for_bit(store, tmp_path, model):
+    """Stopped after each logged step and gone on with: the same weights as without a stop."""
+    options = SMALL.options if model == "residual" else {"width": 8, "dropout": 0.3}
+    config = replace(SMALL, model=model, options=options)
+    whole = fit(config, store, **QUIET)
+
+    class StopError(Exception):
+        pass
+
+    def stop_at(step: int):
+        def on_log(now, model, row):
+            if now == step + 3:  # what was saved before is of an earlier step
+                raise StopError
+
+        return on_log
+
+    for step in (3, 6):
+        with pytest.raises(StopError):
+            fit(config, store, out=tmp_path, resume=True, save_seconds=0, on_log=stop_at(step), **QUIET)
+        assert load(tmp_path / "last.pt")["step"] == step
+    resumed = fit(config, store, out=tmp_path, resume=True, save_seconds=0, **QUIET)
+    assert torch.equal(weights(whole.model), weights(resumed.model))
+    for buffer, other in zip(whole.model.buffers(), resumed.model.buffers()):
+        assert torch.equal(buffer, other)
+    drop = [{k: v for k, v in row.items() if k != "seconds"} for row in whole.history]
+    assert drop == [{k: v for k, v in row.items() if k != "seconds"} for row in resumed.history]
+
+
+def test_checkpoint_of_another_config_is_refused_by_name(store, tmp_path):
+    fit(SMALL, store, out=tmp_path, **QUIET)
+    with pytest.raises(UsageError, match=r"learning_rate: 0\.002 there, 0\.5 here"):
+        fit(replace(SMALL, learning_rate=0.5), store, out=tmp_path, resume=True, **QUIET)
+
+
+def test_checkpoints_hold_no_code(tmp_path, store):
+    fit(SMALL, store, out=tmp_path, **QUIET)
+    state = torch.load(tmp_path / "last.pt", weights_only=True)  # refuses everything but tensors and plain values
+    assert state["config"] == asdict(SMALL)
+
+    class Evil:
+        def __reduce__(self):
+            return os.system, ("echo unpickled",)
+
+    torch.save({"format": "srlib-1", "evil": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(UsageError, match=r"evil\.pt"):
+        load(tmp_path / "evil.pt")
+    (tmp_path / "half.pt").write_bytes((tmp_path / "last.pt").read_bytes()[:1000])
+    with pytest.raises(UsageError, match=r"half\.pt"):
+        load(tmp_path / "half.pt")
+    with pytest.raises(UsageError, match="no such checkpoint"):
+        load(tmp_path / "none.pt")
+
+
+def test_non_finite_loss_stops_and_keeps_the_last_good_state(store, tmp_path):
+    calls = 0
+
+    def breaks(output, target):
+        nonlocal calls
+        calls += 1
+        return (output - target).square().mean() * (float("nan") if calls == 8 else 1.0)
+
+    with pytest.raises(FloatingPointError, match=r"step 8 .*try a tenth of the rate"):
+        fit(SMALL, store, out=tmp_path, save_seconds=0, loss=breaks, **QUIET)
+    state = load(tmp_path / "last.pt")
+    assert state["step"] == 6
+    assert all(torch.isfinite(t).all() for t in state["model"].values())
+
+
+def test_out_of_memory_names_a_batch_that_fits(store, monkeypatch):
+    forward = Upscaler.forward
+
+    def limited(self, lr):
+        if lr.shape[0] > 5:
+            raise torch.OutOfMemoryError("out of memory")
+        return forward(self, lr)
+
+    monkeypatch.setattr(Upscaler, "forward", limited)
+    with pytest.raises(UsageError, match=r"batch of 16 .* a batch of 4 fits"):
+        fit(replace(SMALL, batch_size=16), store, **QUIET)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": None}, "give steps or minutes"),
+        ({"minutes": 1.0}, "give steps or minutes"),
+        ({"steps": 0}, "must be positive"),
+        ({"schedule": "linear"}, "unknown schedule 'linear'"),
+        ({"ema": 1.0}, "ema must lie"),
+        ({"learning_rate": 0.0}, "learning rates must be positive"),
+    ],
+)
+def test_bad_configs_name_what_is_wrong(change, message):
+    with pytest.raises(UsageError, match=message):
+        replace(SMALL, **change)
+
+
+def test_unknown_names_are_refused_before_any_work(store):
+    for change, message in (
+        ({"loss": "l7"}, "unknown loss 'l7'"),
+        ({"model": "resnet"}, "unknown model 'resnet'"),
+        ({"task": "rgb-cmyk"}, "unknown task"),
+        ({"patch": 30}, "patch"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fit(replace(SMALL, **change), store, **QUIET)
+
+
+def test_length_in_minutes(store):
+    result = fit(replace(SMALL, steps=None, minutes=0.02), store, **QUIET)
+    assert 1.2 <= result.history[-1]["seconds"] < 60
+    assert result.history[-1]["learning_rate"] < SMALL.learning_rate / 10
+
+
+def test_experiments_are_shared_and_keyed_by_what_shapes_them(store, tmp_path):
+    said = []
+    options = {"device": torch.device("cpu"), "precision": torch.float32, "say": said.append}
+    first = train_once(SMALL, store, tmp_path, **options)
+    second = train_once(SMALL, store, tmp_path, **options)
+    assert (first.reused, second.reused) == (False, True)
+    assert torch.equal(weights(first.model), weights(second.model))
+    assert first.history == second.history
+    assert "trained 12 steps" in said[0]
+    assert f"loaded from runs/experiments/{first.key}" in said[1]
+    assert not train_once(SMALL, store, tmp_path, fresh=True, **options).reused
+
+    def key(config=SMALL, **more):
+        return experiment_key(config, store, torch.float32, **more)
+
+    init = first.model.state_dict()
+    others = {
+        key(replace(SMALL, seed=1)), key(replace(SMALL, options={"width": 8, "depth": 2})), key(init=init),
+        key(loss=lambda o, t: (o - t).abs().mean()), experiment_key(SMALL, store, torch.bfloat16),
+    }  # fmt: skip
+    assert len(others | {key()}) == 6
+
+
+# ---------------------------------------------------------------- the command, killed and in several processes
+
+
+def train_command(out: Path, *more: str, torchrun: int = 0) -> list[str]:
+    launcher = [sys.executable, "-m"]
+    if torchrun:
+        launcher += ["torch.distributed.run", "--standalone", f"--nproc-per-node={torchrun}", "-m"]
+    return [
+        *launcher, "srlib", "train", "--out", str(out), "--batch-size", "4", "--patch", "32",
+        "--precision", "float32", "--device", "cpu", "--runs", str(out / "runs"), *more,
+    ]  # fmt: skip
+
+
+def run(command: list[str]) -> subprocess.CompletedProcess:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def averages(folder: Path) -> torch.Tensor:
+    return weights(load_model(folder / "model.pt")[0])
+
+
+def test_killed_and_resumed_gives_the_same_weights(tmp_path):
+    """kill -9 at moments of a training, twice, then resume: the weights of an undisturbed run."""
+    # Two threads and one may differ in the last bit, so all runs here have one.
+    length = ["--steps", "60", "--validate-every", "5"]
+    assert run(train_command(tmp_path / "whole", *length)).returncode == 0
+    broken = tmp_path / "broken"
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "SRLIB_SAVE_SECONDS": "0"}
+    for kill in range(2):
+        resume = ["--resume"] if (broken / "last.pt").exists() else []
+        with subprocess.Popen(
+            train_command(broken, *length, *resume), cwd=ROOT, env=environment,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        ) as process:  # fmt: skip
+            before = load(broken / "last.pt")["step"] if resume else 0
+            while process.poll() is None:
+                if (broken / "last.pt").exists() and load(broken / "last.pt")["step"] > before + 5 * kill:
+                    process.send_signal(signal.SIGKILL)
+                time.sleep(0.01)
+    assert not (broken / "model.pt").exists(), "the run ended before it was killed: make it longer"
+    resumed = run(train_command(broken, *length, "--resume"))
+    assert resumed.returncode == 0, resumed.stderr
+    assert torch.equal(averages(tmp_path / "whole"), averages(broken))
+
+
+def test_two_processes_equal_one(tmp_path):
+    """The same global batch in two parts: the same weights within 1e-5 after 20 steps."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert run(train_command(one, "--steps", "20")).returncode == 0
+    result = run(train_command(two, "--steps", "20", torchrun=2))
+    assert result.returncode == 0, result.stderr
+    assert "2 process(es)" in result.stdout
+    assert result.stdout.count("wrote") == 1
+    difference = (averages(one) - averages(two)).abs().max()
+    assert len(averages(one)) > 0
+    assert difference < 1e-5, f"largest difference {difference:.2g}"
+
+
+def test_train_and_evaluate_as_a_user_would(tmp_path):
+    out = tmp_path / "out"
+    assert run(train_command(out, "--steps", "6", "--task", "gray-gray")).returncode == 0
+    again = run(train_command(out, "--steps", "6", "--task", "gray-gray"))
+    assert again.returncode == 2
+    assert "exists" in again.stderr
+    assert "Traceback" not in again.stderr
+    report = tmp_path / "report.json"
+    command = [sys.executable, "-m", "srlib", "evaluate", str(out / "model.pt"), "--json", str(report)]
+    assert run([*command, "--per-channel"]).returncode == 0
+    content = json.loads(report.read_text())
+    assert set(content) >= {"data", "split", "images", "model", "bicubic", "per_image"}
+    for who in ("model", "bicubic"):
+        assert set(content[who]) >= {"rgb", "y", "ssim", "lpips"}
+        for channels in ("rgb", "y"):
+            part = content[who][channels]
+            assert part["psnr_mean"] >= part["psnr_of_mean_mse"] > 15  # Jensen's inequality
+    assert len(content["per_image"]) == content["images"] == 9
+    assert run(command).returncode == 0
+    content = json.loads(report.read_text())
+    assert content["model"]["rgb"] is None
+    assert content["bicubic"]["gray"]["psnr_mean"] > 20
+    wrong = run([sys.executable, "-m", "srlib", "evaluate", str(tmp_path / "none.pt")])
+    assert wrong.returncode == 2
+    assert "none.pt" in wrong.stderr
