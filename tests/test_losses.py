@@ -1,0 +1,83 @@
+"""Training losses: values, gradients, and the adversarial loss that brings its own opponent."""
+
+import pytest
+import torch
+
+from srlib import losses, metrics
+
+
+@pytest.fixture
+def pictures() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    target = torch.rand(2, 3, 64, 64, generator=generator)
+    return (target + 0.1 * torch.randn(target.shape, generator=generator)).clamp(0, 1), target
+
+
+def test_losses_equal_the_metrics_of_their_name(pictures):
+    output, target = pictures
+    plain = {"crop_border": 0, "channels": "as-is"}
+    wanted = {
+        "mse": metrics.mse(output, target, **plain).mean(),
+        "l1": (output - target).abs().mean(),
+        "charbonnier": ((output - target) ** 2 + 1e-6).sqrt().mean(),
+        "ssim": 1 - metrics.ssim(output, target, **plain).mean(),
+        "lpips": metrics.lpips(output, target).mean(),
+    }
+    for name, loss in losses.LOSSES.items():
+        assert float(loss(output, target)) == pytest.approx(float(wanted[name]), abs=1e-5), name
+
+
+@pytest.mark.parametrize("name", [*losses.LOSSES, "adversarial"])
+def test_a_step_down_the_gradient_lowers_the_loss(pictures, name):
+    output, target = pictures
+    loss = losses.LOSSES.get(name) or losses.Adversarial(0.0)
+    output = output.clone().requires_grad_()
+    before = loss(output, target)
+    (gradient,) = torch.autograd.grad(before, output)
+    assert torch.isfinite(gradient).all()
+    after = loss(output.detach() - 0.05 * gradient / gradient.norm(), target)
+    assert after < before
+
+
+def test_the_discriminator_learns_to_tell_the_two_apart(pictures):
+    _, target = pictures
+    output = torch.nn.functional.interpolate(target[..., ::4, ::4], scale_factor=4, mode="bilinear")
+    loss = losses.Adversarial(0.01, learning_rate=3e-3)
+    for _ in range(40):
+        loss(output, target)
+    first, last = loss.history[0], loss.history[-1]
+    assert len(loss.history) == 40
+    assert last["loss"] < first["loss"]
+    assert last["photo"] > 0.6
+    assert last["output"] < 0.4
+
+
+def test_adversarial_gradient_reaches_the_output_alone(pictures):
+    output, target = pictures
+    loss = losses.Adversarial(1.0)
+    output = output.clone().requires_grad_()
+    loss(output, target).backward()
+    assert output.grad.abs().sum() > 0
+    steps = [p.grad for p in loss.judge.parameters()]
+    loss(output.detach(), target)
+    assert all(g is not None for g in steps), "the discriminator took its own step"
+
+
+def test_adversarial_is_repeatable_and_leaves_the_random_state_alone(pictures):
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    values = [float(losses.Adversarial(0.1, seed=3)(*pictures)) for _ in range(2)]
+    assert values[0] == values[1]
+    assert torch.equal(torch.rand(1), expected)
+    assert repr(losses.Adversarial(0.1, seed=3)) == "Adversarial(0.1, 0.001, 32, 3)"
+
+
+def test_discriminator_judges_patches():
+    judge = losses.discriminator(8)
+    assert judge(torch.rand(2, 3, 64, 48)).shape == (2, 1, 8, 6)
+    picture = torch.rand(1, 3, 96, 96, requires_grad=True)
+    judge.eval()(picture)[0, 0, 6, 6].backward()
+    rows = picture.grad.abs().sum(dim=(0, 1, 3)).nonzero()
+    # 4 + 3 * 2 + 3 * 4 pixels of three 4 x 4 convolutions of stride 2
+    assert int(rows.max() - rows.min()) + 1 == 22
