@@ -13,6 +13,8 @@ from srlib.errors import UsageError
 
 COMMANDS = {
     "run": ("srlib.series", "execute the five notebooks and make a report"),
+    "train": ("srlib.training_command", "train one network from photos, alone or under torchrun"),
+    "evaluate": ("srlib.evaluation_command", "score a network beside bicubic on the same images"),
     "doctor": ("srlib.doctor", "check this machine, line by line"),
 }
 

@@ -78,12 +78,14 @@ def execute(
     Raises:
         PageFailed: a cell raised, the time was up, or the kernel died.
     """
-    code_cells = []  # their positions, as they start
+    at = number = 0  # the cell that runs: its position, and its count among the page's own code cells
 
     def on_cell_start(cell: Any, cell_index: int) -> None:
-        if cell.cell_type == "code":
-            code_cells.append(cell_index)
-            on_cell(len(code_cells))
+        nonlocal at, number
+        at = cell_index
+        if cell.cell_type == "code" and pages.INJECTED not in cell.metadata.get("tags", ()):
+            number += 1
+            on_cell(number)
 
     try:
         notebook = papermill.execute_notebook(
@@ -104,13 +106,14 @@ def execute(
     except DeadKernelError:
         ename, traceback = "DeadKernelError", ""
         evalue = "the page's process ended by itself; where memory runs out the system ends the largest process"
+    except RuntimeError as error:  # from jupyter_client, when a kernel does not come up
+        ename, evalue, traceback = "RuntimeError", f"the page's process did not start: {error}", ""
     else:
         pages.write(output, pages.tidy(notebook))
         return notebook
 
     broken = remove_error_markers(pages.read(output))
-    at = code_cells[-1] if code_cells else 0
-    if not traceback:  # the notebook holds no word of it yet
+    if not traceback and broken.cells[at].cell_type == "code":  # the notebook holds no word of it yet
         broken.cells[at].outputs.append(new_output("error", ename=ename, evalue=evalue, traceback=[evalue]))
     pages.write(output, pages.tidy(broken))
     raise PageFailed(source.stem, pages.section(broken, at), f"{ename}: {evalue}".rstrip(": "), traceback)

@@ -25,24 +25,22 @@ _log = logging.getLogger("srlib.series")
 def run(request: Request) -> int:
     """Execute the pages of a request; the status of the command."""
     staging = Staging(request)
-    with staging.locked(), _logging_to(staging.log):
-        staging.open()
-        _log.info("%s", request.command)
-        try:
-            failures = _execute_all(request, staging)
-        except KeyboardInterrupt:
-            done = ", ".join(name[:2] for name in staging.finished()) or "none"
-            print(
-                f"\nInterrupted. Pages finished so far: {done}. The same command goes on from there:", flush=True
-            )
-            print(f"    {request.command.replace(' --fresh', '')}", flush=True)
-            return 130
-        if failures:
-            _explain(failures, staging)
-            return 1
-        ledger, differences = _assemble(request, staging)
-    staging.put_in_place()
-    _conclude(request, ledger, differences)
+    try:
+        with staging.locked():
+            with _logging_to(staging.log):
+                staging.open()
+                _log.info("%s", request.command)
+                if failures := _execute_all(request, staging):
+                    _explain(failures, staging)
+                    return 1
+                ledgers, differences = _assemble(request, staging)
+            staging.put_in_place()
+    except KeyboardInterrupt:
+        done = ", ".join(name[:2] for name in staging.finished()) or "none"
+        print(f"\nInterrupted. Pages finished so far: {done}. To go on from there:")
+        print(f"    {request.command.replace(' --fresh', '')}", flush=True)
+        return 130
+    _conclude(request, ledgers, differences)
     return 0
 
 
