@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from srlib.color import from_ycbcr, to_ycbcr
 from srlib.degrade import INTERPOLATIONS, upsample
 
 # ---------------------------------------------------------------- initialisation
@@ -89,8 +90,45 @@ class Resize(nn.Module):
         return upsample(x, self.scale, self.interpolation).to(x.dtype)
 
 
-def _subpixel(width: int, out: int, scale: int, kernel: int = 3, icnr: bool = False) -> nn.Sequential:
-    conv = nn.Conv2d(width, out * scale**2, kernel, padding=kernel // 2)
+class TiedConv2d(nn.Conv2d):
+    """The convolution before a pixel shuffle, with the sums of its scale^2 sub-kernels tied for ever.
+
+    A constant comes out constant exactly when, for each input and output channel, all phases' taps have the
+    same sum (and one bias). The weights used are those stored, projected onto this condition, so that no
+    training can leave it. A network in use is :meth:`folded` into a plain convolution: no cost is left.
+    """
+
+    def __init__(self, width: int, out: int, scale: int, kernel: int = 3) -> None:
+        super().__init__(width, out * scale**2, kernel, padding=kernel // 2)
+        self.scale = scale
+
+    def tied(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias as they are used."""
+        phases = self.weight.unflatten(0, (-1, self.scale**2))
+        means = phases.mean(dim=(3, 4), keepdim=True)  # over the taps: out, phase, in, 1, 1
+        bias = self.bias.unflatten(0, (-1, self.scale**2)).mean(dim=1)
+        weight = phases - means + means.mean(dim=1, keepdim=True)
+        return weight.flatten(0, 1), bias.repeat_interleave(self.scale**2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, *self.tied())
+
+    def folded(self) -> nn.Conv2d:
+        """The plain convolution that computes the same."""
+        weight, bias = self.tied()
+        conv = nn.Conv2d(self.in_channels, self.out_channels, self.kernel_size, padding=self.padding)
+        conv = conv.to(weight)
+        conv.load_state_dict({"weight": weight.detach(), "bias": bias.detach()})
+        return conv
+
+
+def _subpixel(
+    width: int, out: int, scale: int, kernel: int = 3, icnr: bool = False, tied: bool = False
+) -> nn.Sequential:
+    if tied:
+        conv = TiedConv2d(width, out, scale, kernel)
+    else:
+        conv = nn.Conv2d(width, out * scale**2, kernel, padding=kernel // 2)
     if icnr:
         icnr_(conv.weight, scale)
         nn.init.zeros_(conv.bias)
@@ -116,6 +154,7 @@ def _resize_conv(width: int, out: int, scale: int, interpolation: str) -> nn.Seq
 HEADS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "subpixel": _subpixel,
     "subpixel-icnr": lambda w, o, s: _subpixel(w, o, s, icnr=True),
+    "subpixel-tied": lambda w, o, s: _subpixel(w, o, s, tied=True),
     "subpixel-icnr-box": lambda w, o, s: nn.Sequential(_subpixel(w, o, s, icnr=True), BoxFilter(o, s)),
     "subpixel-2x2": _two_steps,
     "transposed-divisible": lambda w, o, s: _transposed(w, o, s, 3 * s),
@@ -212,6 +251,24 @@ class PerChannel(nn.Module):
         return out.reshape(n, c, *out.shape[-2:])
 
 
+class LumaOnly(nn.Module):
+    """Luma through a gray-to-gray network, chroma by bicubic interpolation: what the field's papers do.
+
+    ``[N, 3, h, w]`` to ``[N, 3, h * scale, w * scale]``. Luma is full-range BT.601, the gray that the network
+    was trained on. Not clamped.
+    """
+
+    def __init__(self, gray_model: nn.Module, scale: int = 4) -> None:
+        super().__init__()
+        self.gray_model, self.scale = gray_model, scale
+
+    def forward(self, lr: Tensor) -> Tensor:
+        ycbcr = to_ycbcr(lr, limited=False)
+        luma = self.gray_model(ycbcr[:, :1])
+        chroma = upsample(ycbcr[:, 1:], self.scale).to(luma.dtype)
+        return from_ycbcr(torch.cat([luma, chroma], dim=1), limited=False)
+
+
 class SelfEnsemble(nn.Module):
     """The mean over 8 flips and rotations of the input, each turned back (Timofte et al. 2016); 8x the cost."""
 
@@ -248,7 +305,8 @@ def upscaler(
     Args:
         body: ``plain`` (the lecture's) or ``residual``. head: a key of ``HEADS``.
         width: channels at LR size. depth: 3x3 layers between first and last (plain) or blocks (residual).
-        init: ``default``, ``orthogonal`` or ``kaiming``, see :func:`initialise_`; an ICNR head keeps ICNR.
+        init: ``default``, ``orthogonal`` or ``kaiming``, see :func:`initialise_`; a head whose name says
+            ``icnr`` keeps ICNR.
 
     Raises:
         ValueError: unknown body, head or initialisation.
