@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from srlib.color import from_ycbcr, to_ycbcr
+from srlib.color import from_ycbcr, to_ycbcr
 from srlib.degrade import INTERPOLATIONS, upsample
 
 # ---------------------------------------------------------------- initialisation
@@ -249,6 +250,24 @@ class PerChannel(nn.Module):
         n, c, h, w = lr.shape
         out = self.gray_model(lr.reshape(n * c, 1, h, w))
         return out.reshape(n, c, *out.shape[-2:])
+
+
+class LumaOnly(nn.Module):
+    """Luma through a gray-to-gray network, chroma by bicubic interpolation: what the field's papers do.
+
+    ``[N, 3, h, w]`` to ``[N, 3, h * scale, w * scale]``. Luma is full-range BT.601, the gray that the network
+    was trained on. Not clamped.
+    """
+
+    def __init__(self, gray_model: nn.Module, scale: int = 4) -> None:
+        super().__init__()
+        self.gray_model, self.scale = gray_model, scale
+
+    def forward(self, lr: Tensor) -> Tensor:
+        ycbcr = to_ycbcr(lr, limited=False)
+        luma = self.gray_model(ycbcr[:, :1])
+        chroma = upsample(ycbcr[:, 1:], self.scale).to(luma.dtype)
+        return from_ycbcr(torch.cat([luma, chroma], dim=1), limited=False)
 
 
 class LumaOnly(nn.Module):
