@@ -54,7 +54,8 @@ class Page:
     def train(self, config: TrainConfig, **options) -> experiments.Trained:
         """Train by a config, or load the same training from ``runs/``; prints one line that tells which.
 
-        Options are those of :func:`srlib.experiments.train_once` (``init``, ``loss``, ``on_log``).
+        Options are those of :func:`srlib.experiments.train_once`: ``init``, ``loss``, ``measure``, ``on_log``
+        and ``say``.
         """
         return experiments.train_once(
             config,
@@ -102,7 +103,7 @@ class Page:
         """Display the recorded numbers as a table; the output carries them as JSON for the runner."""
         from IPython.display import display
 
-        rows = [(key, results.show(entry["value"], entry["unit"])) for key, entry in self.ledger.items()]
+        rows = [(key, results.show_with_unit(entry["value"], entry["unit"])) for key, entry in self.ledger.items()]
         body = "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(v)}</td></tr>" for k, v in rows)
         width = max((len(key) for key, _ in rows), default=0)
         plain = "\n".join(f"{key:{width}}  {value}" for key, value in rows)
