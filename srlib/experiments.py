@@ -15,6 +15,8 @@ from srlib.data import Store
 from srlib.losses import Loss
 from srlib.training import TrainConfig
 
+Measure = Callable[[nn.Module], dict[str, float]]
+
 
 @dataclass
 class Trained:
@@ -39,6 +41,7 @@ def experiment_key(
     precision: torch.dtype,
     init: dict | None = None,
     loss: Loss | None = None,
+    measure: Measure | None = None,
 ) -> str:
     """A hash of the config (its seed included), the data, the precision, the start and the code."""
     parts = {
@@ -48,6 +51,8 @@ def experiment_key(
         "sources": _sources(),
         "loss": inspect.getsource(loss if inspect.isroutine(loss) else type(loss)) if loss else None,
     }
+    if measure is not None:
+        parts["measure"] = inspect.getsource(measure)
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
     for name, value in (init or {}).items():
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
@@ -64,15 +69,17 @@ def train_once(
     fresh: bool = False,
     init: dict | None = None,
     loss: Loss | None = None,
+    measure: Measure | None = None,
     on_log: Callable[[int, nn.Module, dict], None] | None = None,
     say: Callable[[str], None] = print,
 ) -> Trained:
     """Train, or load the same training from ``runs/experiments``; ``say`` gets one line that tells which.
 
-    An interrupted training goes on where it was. With ``on_log`` the training always runs, since what the
-    callback saw is not kept. ``fresh`` trains again from the start.
+    ``measure`` maps the averaged network to numbers that join every row of the history and are kept with it
+    (its source is part of the key). An interrupted training goes on where it was. With ``on_log`` the
+    training always runs, since what the callback saw is not kept. ``fresh`` trains again from the start.
     """
-    key = experiment_key(config, store, precision, init, loss)
+    key = experiment_key(config, store, precision, init, loss, measure)
     folder = runs / "experiments" / key
     done = folder / "model.pt"
     label = f"{config.model} {config.task}, seed {config.seed}"
@@ -81,10 +88,17 @@ def train_once(
         history = json.loads((folder / "history.json").read_text())
         say(f"{label}: loaded from runs/experiments/{key}, trained before in {history[-1]['seconds']:.0f} s")
         return Trained(model, history, key, True)
+
+    def log(step: int, model: nn.Module, row: dict) -> None:
+        if measure is not None:
+            row.update(measure(model))
+        if on_log is not None:
+            on_log(step, model, row)
+
     resume = not fresh and on_log is None and (folder / "last.pt").exists()
     result = training.fit(
         config, store, device=device, precision=precision, out=folder, resume=resume, init=init, loss=loss,
-        on_log=on_log,
+        on_log=log,
     )  # fmt: skip
     write_result(folder, result, config)
     (folder / "last.pt").unlink(missing_ok=True)

@@ -222,6 +222,19 @@ def test_experiments_are_shared_and_keyed_by_what_shapes_them(store, tmp_path):
     assert len(others | {key()}) == 6
 
 
+def test_measurements_join_the_history_and_are_kept(store, tmp_path):
+    def measure(model):
+        return {"largest": max(float(p.abs().max()) for p in model.parameters())}
+
+    options = {"device": torch.device("cpu"), "precision": torch.float32, "say": lambda line: None}
+    first = train_once(SMALL, store, tmp_path, measure=measure, **options)
+    again = train_once(SMALL, store, tmp_path, measure=measure, **options)
+    assert again.reused
+    assert first.history == again.history
+    assert all(row["largest"] > 0 for row in again.history)
+    assert not train_once(SMALL, store, tmp_path, **options).reused  # another key without it
+
+
 # ---------------------------------------------------------------- the command, killed and in several processes
 
 
