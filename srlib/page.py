@@ -13,10 +13,10 @@ import torch
 from srlib import experiments, plots, results
 from srlib.data import Store, open_store
 from srlib.errors import UsageError
-from srlib.training import TrainConfig, choose_precision
+from srlib.machine import ROOT, choose_device, choose_precision, resolve_runs
+from srlib.training import TrainConfig
 
 BUDGETS = ("smoke", "quick", "full")
-ROOT = Path(__file__).resolve().parent.parent
 
 T = TypeVar("T")
 
@@ -117,30 +117,6 @@ class Page:
             },
             raw=True,
         )
-
-
-def resolve_runs(runs: str | Path) -> Path:
-    """``RUNS`` as a path: a relative one counts from the repository's root, whatever the working directory."""
-    return (ROOT / Path(runs).expanduser()).resolve()
-
-
-def choose_device(name: str) -> torch.device:
-    """``auto`` takes CUDA, then MPS, then the CPU.
-
-    Raises:
-        UsageError: unknown name, or a device that this machine lacks.
-    """
-    have = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        name = next(device for device in ("cuda", "mps", "cpu") if have[device])
-    kind = str(name).split(":")[0]
-    if kind not in have:
-        raise UsageError(f"unknown device {name!r}: choose auto, cpu, cuda or mps")
-    if not have[kind]:
-        raise UsageError(
-            f"device {name!r} is not there: PyTorch {torch.__version__} sees no {kind} on this machine"
-        )
-    return torch.device(name)
 
 
 def open_page(name: str, *, data: str, budget: str, seed: int, device: str, runs: str) -> Page:

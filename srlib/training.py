@@ -23,6 +23,7 @@ from srlib.data import Batches, Store
 from srlib.degrade import pair
 from srlib.errors import UsageError
 from srlib.losses import LOSSES, Loss
+from srlib.machine import choose_precision
 from srlib.metrics import mse, to_decibel
 from srlib.models import build
 
@@ -87,20 +88,6 @@ def learning_rate(config: TrainConfig, step: int, progress: float) -> float:
     if config.schedule == "exponential":
         return rise * start * (end / start) ** progress
     return rise * (end + (start - end) * 0.5 * (1 + math.cos(math.pi * progress)))
-
-
-def choose_precision(device: torch.device) -> tuple[torch.dtype, str]:
-    """bfloat16 where the hardware multiplies it natively, float32 elsewhere; and the reason in words."""
-    if device.type == "cuda":
-        fast = torch.cuda.get_device_capability(device) >= (8, 0)
-        name = torch.cuda.get_device_name(device)
-        return (torch.bfloat16, f"bfloat16 autocast ({name})") if fast else (torch.float32, f"float32 ({name})")
-    if device.type == "cpu":
-        for test, name in (("_is_amx_tile_supported", "AMX"), ("_is_avx512_bf16_supported", "AVX512-BF16")):
-            if getattr(torch.cpu, test, lambda: False)():
-                return torch.bfloat16, f"bfloat16 autocast (CPU with {name})"
-        return torch.float32, "float32 (CPU without AVX512-BF16 or AMX)"
-    return torch.float32, f"float32 ({device.type})"
 
 
 def as_task(lr: Tensor, hr: Tensor, task: str) -> tuple[Tensor, Tensor]:

