@@ -1,0 +1,127 @@
+"""Networks: published sizes, heads that make what they promise, costs counted against formulas."""
+
+import pytest
+import torch
+from torch import nn
+
+from srlib import models
+from srlib.degrade import upsample
+from srlib.grids import ripple
+
+
+@pytest.mark.parametrize(("task", "parameters"), [("rgb-rgb", 74_128), ("gray-gray", 61_680)])
+def test_parameters_of_the_lectures_networks(task, parameters):
+    assert models.count_parameters(models.build("subpixel", task)) == parameters
+
+
+@pytest.mark.parametrize("task", models.TASKS)
+@pytest.mark.parametrize("name", models.MODELS)
+def test_every_model_enlarges_four_times(name, task):
+    inside, outside = models.TASKS[task]
+    out = models.build(name, task).eval()(torch.rand(2, inside, 9, 13))
+    assert out.shape == (2, outside, 36, 52)
+
+
+@pytest.mark.parametrize("head", models.HEADS)
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_every_head_makes_whole_blocks(head, scale):
+    if head == "subpixel-2x2" and scale != 4:
+        with pytest.raises(ValueError, match="made for scale 4"):
+            models.HEADS[head](8, 3, scale)
+        return
+    assert models.HEADS[head](8, 3, scale)(torch.rand(1, 8, 6, 7)).shape == (1, 3, 6 * scale, 7 * scale)
+
+
+def test_icnr_starts_as_nearest_neighbour():
+    """The sixteen filters of a channel are equal, so each block of the first output is one value."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(5, 3 * 16, 3, padding=1)
+    models.icnr_(conv.weight, 4)
+    nn.init.zeros_(conv.bias)
+    out = nn.functional.pixel_shuffle(conv(torch.rand(1, 5, 6, 6)), 4)
+    assert torch.equal(out, out[..., ::4, ::4].repeat_interleave(4, -1).repeat_interleave(4, -2))
+    assert conv.weight.std() > 0
+    with pytest.raises(ValueError, match=r"no multiple of scale\^2 = 16"):
+        models.icnr_(torch.empty(20, 5, 3, 3), 4)
+
+
+def test_orthogonal_initialisation_makes_different_filters():
+    weight = models.build("subpixel").head[0].weight.detach().flatten(1)
+    gram = weight @ weight.T
+    torch.testing.assert_close(gram, torch.diag(gram.diagonal()), atol=1e-4, rtol=0)
+
+
+def test_skip_adds_the_interpolation():
+    net = models.build("residual")
+    for parameter in net.head.parameters():
+        nn.init.zeros_(parameter)
+    lr = torch.rand(2, 3, 8, 8)
+    torch.testing.assert_close(net(lr), upsample(lr, 4, "bicubic"))
+
+
+def test_gray_skip_reaches_all_colours():
+    net = models.build("residual", "gray-rgb")
+    for parameter in net.head.parameters():
+        nn.init.zeros_(parameter)
+    lr = torch.rand(1, 1, 8, 8)
+    torch.testing.assert_close(net(lr), upsample(lr, 4, "bicubic").expand(1, 3, 32, 32))
+
+
+def test_per_channel_treats_each_colour_alike():
+    torch.manual_seed(0)
+    gray = models.build("residual", "gray-gray").eval()
+    lr = torch.rand(2, 3, 8, 8)
+    out = models.PerChannel(gray)(lr)
+    for c in range(3):
+        torch.testing.assert_close(out[:, c : c + 1], gray(lr[:, c : c + 1]))
+
+
+def test_self_ensemble_commutes_with_flips_and_turns():
+    torch.manual_seed(0)
+    net = models.SelfEnsemble(models.build("subpixel").double().eval())
+    lr = torch.rand(1, 3, 8, 8, dtype=torch.float64)
+    for change in (lambda x: x.flip(-1), lambda x: torch.rot90(x, 1, dims=(-2, -1))):
+        torch.testing.assert_close(net(change(lr)), change(net(lr)))
+    bicubic = models.Interpolation()
+    torch.testing.assert_close(models.SelfEnsemble(bicubic)(lr), bicubic(lr))
+
+
+def test_box_filter_removes_every_grid():
+    torch.manual_seed(0)
+    head = models.HEADS["subpixel-icnr-box"](8, 3, 4)
+    nn.init.normal_(head[0][0].weight)  # whatever the weights become
+    net = models.Upscaler(nn.Conv2d(3, 8, 3, padding=1), head, 4, None).double()
+    assert ripple(net, 3, 4) < 1e-10
+
+
+def test_layer_table_counts_as_the_formulas_do():
+    conv, up = nn.Conv2d(3, 8, 5, padding=2), nn.ConvTranspose2d(8, 2, 9, 4, 3, 1)
+    rows = models.layer_table(nn.Sequential(conv, up), (2, 3, 10, 12))
+    assert rows[0]["multiply_adds"] == 2 * 10 * 12 * 8 * 3 * 25
+    assert rows[1]["multiply_adds"] == 2 * 10 * 12 * 8 * 2 * 81
+    assert rows[1]["output"] == (2, 2, 40, 48)
+    assert sum(r["parameters"] for r in rows) == models.count_parameters(nn.Sequential(conv, up))
+
+
+def test_layer_table_leaves_the_network_as_it_was():
+    net = models.build("subpixel-bn").train()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    models.layer_table(net, (1, 3, 8, 8))
+    assert net.training
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    assert not any(m._forward_hooks for m in net.modules())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "resnet"}, "unknown model 'resnet': choose from subpixel"),
+        ({"name": "residual", "task": "rgb-gray"}, "unknown task 'rgb-gray'"),
+        ({"name": "residual", "head": "magic"}, "unknown head 'magic'"),
+        ({"name": "residual", "body": "magic"}, "unknown body 'magic'"),
+        ({"name": "residual", "init": "magic"}, "unknown initialisation 'magic'"),
+    ],
+)
+def test_unknown_names_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        models.build(**arguments)
