@@ -1,5 +1,9 @@
-"""The one error that means the caller asked for something wrong, not that something broke."""
+"""The errors that are answered with one line instead of a traceback."""
 
 
 class UsageError(ValueError):
-    """A wrong option, path or value. Its message names it and says what would be right."""
+    """A wrong option, path or value. Its message names it and says what would be right. Exit status 2."""
+
+
+class DataError(RuntimeError):
+    """The request was right, but the photos, the disk or the network stand in its way. Exit status 1."""

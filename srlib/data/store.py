@@ -1,7 +1,9 @@
 """The store: every photo decoded once into uint8 ``[N, 3, 176, 176]`` RGB, with its name and its split."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,6 +11,8 @@ from torch import Tensor
 
 SIDE = 176
 SPLITS = ("train", "val", "test")
+CROPS = ("center", "lecture")
+IMAGES, RECORD = "images.npy", "store.json"
 
 
 @dataclass(frozen=True)
@@ -22,8 +26,9 @@ class Store:
         source: "sample", "celeba" or "folder".
         crop: how the square was taken: "tiles", "center" or "lecture".
         fingerprint: hash of what the photos are, their splits and the crop; the same on every machine.
-        published: for CelebA, the size of each split as published; else empty.
-        skipped: photos that are not in the store, name to reason.
+        published: for CelebA, how many photos of each split its partition file lists; else empty.
+        bad: photos that could not be read, name to reason.
+        skipped: sound photos that are not in the store, name to reason: too small, or there already.
     """
 
     images: np.ndarray
@@ -33,6 +38,7 @@ class Store:
     crop: str
     fingerprint: str
     published: Mapping[str, int] = field(default_factory=dict)
+    bad: Mapping[str, str] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -53,7 +59,7 @@ class Store:
         return self.split[split]
 
     def tensor(self, split: str, limit: int | None = None) -> Tensor:
-        """The first ``limit`` photos of a split (all of them by default), copied: uint8 ``[n, 3, 176, 176]``."""
+        """The first ``limit`` photos of a split (by default all), copied: uint8 ``[n, 3, 176, 176]``."""
         return torch.from_numpy(np.ascontiguousarray(self.images[self.rows(split)[:limit]]))
 
     def describe(self) -> str:
@@ -64,4 +70,29 @@ class Store:
             parts.append(f"{name} {count:,}{of}")
         noun = "tiles" if self.source == "sample" else "photos"
         text = f"{self.source}, {len(self):,} {noun} of {SIDE}x{SIDE} ({self.crop}): {', '.join(parts)}"
-        return text + (f"; {len(self.skipped):,} skipped" if self.skipped else "")
+        left_out = [f"{len(self.bad):,} unreadable"] * bool(self.bad)
+        left_out += [f"{len(self.skipped):,} too small or double"] * bool(self.skipped)
+        return "; ".join([text, *left_out])
+
+
+def load(folder: Path) -> Store | None:
+    """A store from its folder, memory-mapped; None where there is none, or not a whole one."""
+    try:
+        record = json.loads((folder / RECORD).read_bytes())
+        images = np.load(folder / IMAGES, mmap_mode="r")
+    except (OSError, ValueError):
+        return None
+    if images.dtype != np.uint8 or images.shape != (len(record["names"]), 3, SIDE, SIDE):
+        return None
+    splits = np.array(record["split"])
+    return Store(
+        images=images,
+        names=record["names"],
+        split={name: np.flatnonzero(splits == code) for code, name in enumerate(SPLITS)},
+        source=record["source"],
+        crop=record["crop"],
+        fingerprint=record["fingerprint"],
+        published=record["published"],
+        bad=record["bad"],
+        skipped=record["skipped"],
+    )
