@@ -181,3 +181,32 @@ def spectrum_picture(picture: Tensor) -> Tensor:
     power = torch.fft.fftshift(power_spectrum(picture[None])[0])
     level = 10 * torch.log10(power + 1e-20)
     return ((level - level.max()) / 70 + 1).clamp(0, 1).float()[None]
+
+
+def table(rows: Sequence[Mapping[str, str]], caption: str = "") -> None:
+    """Display rows as a table; the keys of the first row are the columns. The first column is a label.
+
+    Values are texts: the page decides how a number is rounded.
+
+    Raises:
+        ValueError: a row with other columns.
+    """
+    from html import escape
+
+    from IPython.display import display
+
+    columns = list(rows[0])
+    if any(list(row) != columns for row in rows):
+        raise ValueError(f"every row needs exactly the columns {', '.join(columns)}")
+    numeric = all(len(row[c]) <= 24 for row in rows for c in columns[1:])
+
+    def line(cells: Sequence[str], tag: str) -> str:
+        aligns = ["left"] + ["right" if numeric else "left"] * (len(cells) - 1)
+        return "".join(f'<{tag} style="text-align:{a}">{escape(c)}</{tag}>' for a, c in zip(aligns, cells))
+
+    head = f"<caption>{escape(caption)}</caption><tr>{line(columns, 'th')}</tr>"
+    body = "".join(f"<tr>{line(list(row.values()), 'td')}</tr>" for row in rows)
+    widths = [max(len(c), *(len(row[c]) for row in rows)) for c in columns]
+    lines = [columns, *(list(row.values()) for row in rows)]
+    plain = "\n".join("  ".join(cell.ljust(w) for cell, w in zip(cells, widths)).rstrip() for cells in lines)
+    display({"text/html": f"<table>{head}{body}</table>", "text/plain": plain}, raw=True)
