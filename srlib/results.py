@@ -18,7 +18,7 @@ MIME = "application/vnd.srlib.results+json"
 
 Ledger = dict[str, dict[str, Any]]  # key -> {"value": number or text, "unit": text}
 
-# what the README and the terminal show of the ledger, under these labels; empty means everything
+# what the README, the report and the terminal show first, under these labels
 HEADLINE: dict[str, str] = {}
 
 # tolerance of a new reference value, by unit; units that measure the machine are not compared
@@ -62,6 +62,11 @@ def merge(ledgers: Iterable[Ledger]) -> Ledger:
             raise ValueError(f"recorded by more than one page: {', '.join(sorted(twice))}")
         merged |= ledger
     return merged
+
+
+def headline(ledger: Ledger) -> Ledger:
+    """The entries of the ledger that are in ``HEADLINE``, by label and in its order."""
+    return {label: ledger[key] for key, label in HEADLINE.items() if key in ledger}
 
 
 def save_json(path: Path, content: Any) -> None:
@@ -167,15 +172,10 @@ def show_with_unit(value: Any, unit: str) -> str:
     return f"{show(value, unit)} {unit}".rstrip()
 
 
-def table_markdown(results: Ledger, labels: Mapping[str, str] | None = None) -> str:
-    """A Markdown table of the ledger: all of it, or the keys of ``labels`` under the labels given there.
-
-    Raises:
-        KeyError: a label for a key that was not recorded.
-    """
-    rows = [(label, results[key]) for key, label in (labels or {key: f"`{key}`" for key in results}).items()]
-    lines = ["| result | value |", "|---|---:|"]
-    return "\n".join(lines + [f"| {label} | {show_with_unit(**e)} |" for label, e in rows]) + "\n"
+def table_markdown(entries: Ledger) -> str:
+    """A ledger, or the part of it that :func:`headline` gives, as a Markdown table."""
+    rows = [f"| {label} | {show_with_unit(**entry)} |" for label, entry in entries.items()]
+    return "\n".join(["| result | value |", "|---|---:|", *rows]) + "\n"
 
 
 def fill(text: str, name: str, content: str) -> str:

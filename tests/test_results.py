@@ -117,8 +117,11 @@ def test_show(value: object, unit: str, text: str) -> None:
     assert results.show(value, unit) == text
 
 
-def test_table_and_fill() -> None:
-    table = results.table_markdown({"01.a": entry(28.5), "01.b": entry(3, "")}, {"01.a": "The gain"})
+def test_table_and_fill(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "HEADLINE", {"01.c": "Not here", "01.a": "The gain"})
+    ledger = {"01.b": entry(3, ""), "01.a": entry(28.5)}
+    assert results.headline(ledger) == {"The gain": entry(28.5)}
+    table = results.table_markdown(results.headline(ledger))
     assert table.splitlines()[2:] == ["| The gain | 28.50 dB |"]
     text = "before\n<!-- x:begin -->\nold\n<!-- x:end -->\nafter\n"
     assert results.fill(text, "x", table) == results.fill(results.fill(text, "x", "other"), "x", table)

@@ -90,9 +90,8 @@ def readme(text: str, folder: Path | None = None) -> str:
         seconds = notebook.metadata["srlib"]["wall_seconds"]
         rows.append(f"| [{name[:2]}](notebooks/{name}.ipynb) | {pages.title(notebook)} | {duration(seconds)} |")
     ledger = results.merge(results.collect(notebook) for notebook in notebooks.values())
-    labels = {key: label for key, label in results.HEADLINE.items() if key in ledger}
     text = results.fill(text, "pages", "\n".join(rows))
-    return results.fill(text, "results", results.table_markdown(ledger, labels or None))
+    return results.fill(text, "results", results.table_markdown(results.headline(ledger) or ledger))
 
 
 if __name__ == "__main__":

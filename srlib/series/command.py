@@ -1,6 +1,7 @@
 """``python -m srlib run``: its options, and every check that can be made before any work starts."""
 
 import argparse
+import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +103,8 @@ def check(args: argparse.Namespace) -> Request:
         if not Path(data).is_dir():
             raise UsageError(f"--data {args.data}: no such folder; give a folder of photos, or 'sample'")
     store = open_store(data, runs)  # builds it where it is missing, so that a bad folder is found now
-    folder = runs / f"{Path(data).name}-{args.budget}-seed{args.seed}"
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(data).name).strip("-.") or "photos"
+    folder = runs / f"{name}-{args.budget}-seed{args.seed}"
     return Request(
         data, store.fingerprint, args.budget, args.seed, device, names, runs, folder, args.fresh, args.keep_going,
         _command(args),

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from srlib.page import ROOT
+from srlib.machine import ROOT
 
 NAMES = (
     "01_data_preparation",

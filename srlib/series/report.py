@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from math_core import LatexError, LatexToMathML
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
-from srlib.results import Ledger, show
+from srlib.results import Ledger, headline, merge, show
 from srlib.series import pages
 
 _HERE = Path(__file__).parent
@@ -60,7 +61,6 @@ def index_html(
     for name, notebook in notebooks.items():
         figure, alt = _first_figure(notebook)
         record = run["pages"][name]
-        rows = [(key, show(e["value"], e["unit"]), e["unit"]) for key, e in ledgers[name].items()]
         cards.append(
             {
                 "name": name,
@@ -68,8 +68,8 @@ def index_html(
                 "figure": figure,
                 "alt": alt,
                 "time": duration(record["wall_seconds"]),
-                "note": "" if record["this_run"] else f"from the run of {record['finished']}",
-                "results": rows,
+                "note": "" if record["this_run"] else f"from the run of {_when(record['finished'])}",
+                "results": rows(ledgers[name]),
             }
         )
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -79,7 +79,9 @@ def index_html(
         pages=cards,
         differences=[str(difference) for difference in differences],
         reference=reference,
+        headline=rows(headline(merge(ledgers.values()))),
         environment=list(_environment_rows(run)),
+        finished=_when(run["finished"]),
     )
 
 
@@ -91,6 +93,15 @@ def duration(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds // 60} min {seconds % 60} s"
     return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+
+
+def rows(entries: Ledger) -> list[tuple[str, str, str]]:
+    """Label, value and unit of each result, as text."""
+    return [(label, show(entry["value"], entry["unit"]), entry["unit"]) for label, entry in entries.items()]
+
+
+def _when(moment: str) -> str:
+    return datetime.fromisoformat(moment).strftime("%Y-%m-%d %H:%M")
 
 
 def _environment_rows(run: Mapping[str, Any]) -> Any:
@@ -140,6 +151,8 @@ class _Renderer(IPythonRenderer):
         page = re.fullmatch(r"(\w+)\.ipynb(#.*)?", url)
         if page and page[1] in self.page_names:
             url = f"{page[1]}.html{page[2] or ''}"
+        elif url == "../README.md":
+            url = "index.html"  # the contents of the repository are, here, the contents of the run
         elif not re.match(r"https?:|mailto:|#", url):
             return text  # leads to a file that is not in the run folder
         return super().link(text, url, title)

@@ -175,9 +175,9 @@ def _explain(failures: list[PageFailed], staging: Staging) -> None:
 
 
 def _conclude(request: Request, ledgers: dict[str, results.Ledger], differences: list[results.Difference]) -> None:
-    entries = results.merge(ledgers.values())
-    rows = [(key, results.show(entry["value"], entry["unit"]), entry["unit"]) for key, entry in entries.items()]
-    width, right = max((len(r[0]) for r in rows), default=0), max((len(r[1]) for r in rows), default=0)
+    ledger = results.merge(ledgers.values())
+    rows = report.rows(results.headline(ledger) or ledger)
+    width, right = (max((len(row[i]) for row in rows), default=0) for i in (0, 1))
     print()
     for key, value, unit in rows:
         print(f"{key:{width}}  {value:>{right}} {unit}".rstrip())
