@@ -10,7 +10,7 @@ import pytest
 from srlib import results
 from srlib.errors import UsageError
 from srlib.series import pages
-from srlib.series.__main__ import readme
+from srlib.series.__main__ import picture, readme
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -135,3 +135,4 @@ def test_readme_shows_what_the_committed_pages_recorded() -> None:
     if "<!-- results:begin -->" not in text:
         pytest.skip("the README has no generated tables yet")
     assert readme(text) == text, "the README is older than the pages: run `make notebooks`"
+    assert (README.parent / "notebooks" / "result.png").read_bytes() == picture()

@@ -4,6 +4,7 @@ For authors. A page is executed as a reader would run it, with the parameters th
 """
 
 import argparse
+import base64
 import sys
 import time
 from pathlib import Path
@@ -38,6 +39,7 @@ def main() -> int:
         return 1
     if README.exists():
         README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")
+        (pages.folder() / "result.png").write_bytes(picture())
     return 0
 
 
@@ -80,6 +82,25 @@ def refresh(names: tuple[str, ...], fresh: float = 0.0) -> None:
 def stamp(notebook: Any, seconds: float) -> None:
     """Note in a page that its outputs are those of its code."""
     notebook.metadata["srlib"] = {"code_hash": pages.code_hash(notebook), "wall_seconds": round(seconds)}
+
+
+def picture(folder: Path | None = None) -> bytes:
+    """The README's picture as PNG: the figure of the one cell that is tagged ``readme``.
+
+    Raises:
+        ValueError: no such figure, or more than one.
+    """
+    found = [
+        output.data["image/png"]
+        for name in pages.NAMES
+        for cell in pages.read((folder or pages.folder()) / f"{name}.ipynb").cells
+        if "readme" in cell.metadata.get("tags", ())
+        for output in cell.outputs
+        if "image/png" in output.get("data", {})
+    ]
+    if len(found) != 1:
+        raise ValueError(f"need one figure in a cell tagged readme, found {len(found)}")
+    return base64.b64decode(found[0])
 
 
 def readme(text: str, folder: Path | None = None) -> str:
