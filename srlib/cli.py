@@ -13,6 +13,7 @@ from srlib.errors import DataError, UsageError
 
 COMMANDS = {
     "run": ("srlib.series", "execute the five notebooks and make a report"),
+    "cache": ("srlib.data.command", "decode a folder of photos once, into a store"),
     "train": ("srlib.training_command", "train one network from photos, alone or under torchrun"),
     "evaluate": ("srlib.evaluation_command", "score a network beside bicubic on the same images"),
     "doctor": ("srlib.doctor", "check this machine, line by line"),
@@ -38,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except DataError as error:
+        print(f"failed: {error}", file=sys.stderr)
+        return 1
     except DataError as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1

@@ -7,7 +7,7 @@ from srlib.data.folders import find_source
 from srlib.data.opening import MAX_BAD, open_source
 from srlib.data.sources import printable
 from srlib.data.store import CROPS
-from srlib.errors import DataError, UsageError
+from srlib.errors import UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,9 +41,6 @@ def main(args: argparse.Namespace) -> int:
         store = open_source(source, resolve_runs(args.runs), args.crop, args.max_bad)
         print(store.describe())
         print(f"{store.images.filename}, {store.images.nbytes / 1e6:,.0f} MB, fingerprint {store.fingerprint}")
-    except DataError as error:
-        print(f"failed: {error}")
-        return 1
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from here")
         return 130
