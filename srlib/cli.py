@@ -42,9 +42,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DataError as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1
-    except DataError as error:
-        print(f"failed: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
