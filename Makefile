@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 VENV := .venv
+PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 PAGES := $(addprefix notebooks/,01_data_preparation.ipynb 02_subpixel_cnn.ipynb 03_channel_experiments.ipynb \
@@ -47,6 +48,6 @@ $(READY): requirements.lock pyproject.toml
 		if sys.version_info < (3, 11) else 0)'
 	@echo "Setting up $(VENV) from requirements.lock (some minutes, about 6 GB on Linux) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(PY) -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
-	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(PIP) --requirement requirements.lock
+	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
