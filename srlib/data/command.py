@@ -38,7 +38,7 @@ def main(args: argparse.Namespace) -> int:
         if source.other:
             seen = ", ".join(f"{count:,} {ending}" for ending, count in source.other.most_common(8))
             print(f"left alone, no photos: {seen}")
-        store = open_source(source, resolve_runs(args.runs), args.crop, args.max_bad)
+        store = open_source(source, resolve_runs(args.runs), args.crop, args.max_bad, tell=True)
         print(store.describe())
         print(f"{store.images.filename}, {store.images.nbytes / 1e6:,.0f} MB, fingerprint {store.fingerprint}")
     except KeyboardInterrupt:

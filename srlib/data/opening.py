@@ -42,8 +42,11 @@ def open_store(
     return open_source(find_source(data), runs, crop, max_bad)
 
 
-def open_source(source: Source, runs: str | Path, crop: str, max_bad: float = MAX_BAD) -> Store:
-    """The store of photos that have been found already; see :func:`open_store`."""
+def open_source(
+    source: Source, runs: str | Path, crop: str, max_bad: float = MAX_BAD, tell: bool = False
+) -> Store:
+    """The store of photos that have been found already; see :func:`open_store`. What is not in the store is
+    listed when it has been built, and with ``tell`` always."""
     if source.kind != "celeba" and crop != "center":
         raise UsageError(
             f"the crop {crop!r} is for CelebA, and {printable(source.root)} is not: leave it out, or take center"
@@ -61,7 +64,9 @@ def open_source(source: Source, runs: str | Path, crop: str, max_bad: float = MA
                 build(source, crop, target, max_bad)
                 store = load(target)
                 _remove_older(stores, family, target, source)
-                tell(store, target)
+                tell = True
+    if tell:
+        _tell(store, target)
     return store
 
 
@@ -84,7 +89,7 @@ def _folder_of(store: Path) -> str | None:
     return None
 
 
-def tell(store: Store, target: Path) -> None:
+def _tell(store: Store, target: Path) -> None:
     """Print which photos are not in a store, and why."""
     for title, reasons in (("unreadable", store.bad), ("left out", store.skipped)):
         if reasons:
