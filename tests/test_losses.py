@@ -22,6 +22,7 @@ def test_losses_equal_the_metrics_of_their_name(pictures):
         "charbonnier": ((output - target) ** 2 + 1e-6).sqrt().mean(),
         "ssim": 1 - metrics.ssim(output, target, **plain).mean(),
         "lpips": metrics.lpips(output, target).mean(),
+        "perceptual": (metrics.mse(output, target, **plain) + 0.003 * metrics.lpips(output, target)).mean(),
     }
     for name, loss in losses.LOSSES.items():
         assert float(loss(output, target)) == pytest.approx(float(wanted[name]), abs=1e-5), name
@@ -70,12 +71,24 @@ def test_adversarial_is_repeatable_and_leaves_the_random_state_alone(pictures):
     values = [float(losses.Adversarial(0.1, seed=3)(*pictures)) for _ in range(2)]
     assert values[0] == values[1]
     assert torch.equal(torch.rand(1), expected)
-    assert repr(losses.Adversarial(0.1, seed=3)) == "Adversarial(0.1, 0.001, 32, 3)"
+    assert repr(losses.Adversarial(0.1, seed=3)) == "Adversarial(0.1, 0.0005, 32, 3)"
 
 
 def test_discriminator_judges_patches():
-    judge = losses.discriminator(8)
+    judge = losses.discriminator(8)[1:]  # without the filter that shows it the detail alone
     assert judge(torch.rand(2, 3, 64, 48)).shape == (2, 1, 8, 6)
+
+
+def test_detail_is_what_a_low_resolution_picture_lacks():
+    detail = losses.Detail()
+    flat = torch.full((1, 3, 32, 32), 0.7)
+    assert detail(flat).abs().max() < 1e-5
+    checker = 0.1 * (1 - 2 * ((torch.arange(32)[:, None] + torch.arange(32)) % 2)).float().expand(1, 3, -1, -1)
+    assert torch.allclose(detail(0.5 + checker), 10 * checker, atol=1e-5)
+
+
+def test_a_logit_judges_22_pixels():
+    judge = losses.discriminator(8)[1:]
     picture = torch.rand(1, 3, 96, 96, requires_grad=True)
     judge.eval()(picture)[0, 0, 6, 6].backward()
     rows = picture.grad.abs().sum(dim=(0, 1, 3)).nonzero()
