@@ -3,6 +3,8 @@
 import ast
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -314,3 +316,20 @@ def test_rule_notices(name: str, message: str, spoil: Callable[[Any], Any], tmp_
     problems = list(RULES[name](path, page))
     assert problems
     assert message in " ".join(problems)
+
+
+# ---------------------------------------------------------------- nbval
+
+
+@pytest.mark.parametrize(
+    ("line", "outcome"), [("assert 1 + 1 == 2", "3 passed"), ("1 / 0", "1 failed"), ("print(3)", "1 failed")]
+)
+def test_nbval_notices_an_error_and_a_changed_number(line: str, outcome: str, tmp_path: Path) -> None:
+    page = good_page()
+    cell = code(page)[1]
+    cell.source = f"{MARKER}\n# Check\n{line}\nprint(2)"
+    cell.outputs[0].text = "2\n"
+    path = write(page, tmp_path)
+    words = ["-m", "pytest", "--nbval-lax", "--nbval-current-env", "-p", "no:cacheprovider", str(path)]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, cwd=tmp_path)
+    assert outcome in done.stdout.splitlines()[-1]
