@@ -48,7 +48,7 @@ def ripple(
     lr = torch.full((1, in_channels, size, size), level, dtype=parameter.dtype, device=parameter.device)
     was_training = model.training
     with torch.no_grad():
-        out = model.eval()(lr).double()
+        out = model.eval()(lr).cpu().double()
     model.train(was_training)
     edge, side = margin * scale, size * scale
     pattern = phase_pattern(out[..., edge : side - edge, edge : side - edge], scale)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from srlib.color import from_ycbcr, to_ycbcr
-from srlib.color import from_ycbcr, to_ycbcr
 from srlib.degrade import INTERPOLATIONS, upsample
 
 # ---------------------------------------------------------------- initialisation
@@ -91,28 +90,62 @@ class Resize(nn.Module):
         return upsample(x, self.scale, self.interpolation).to(x.dtype)
 
 
-class TiedConv2d(nn.Conv2d):
-    """The convolution before a pixel shuffle, with the sums of its scale^2 sub-kernels tied for ever.
+def tying(scale: int, kernel: int, order: int) -> Tensor:
+    """The projection of the sub-kernels before a pixel shuffle onto those that keep polynomials, float64.
 
-    A constant comes out constant exactly when, for each input and output channel, all phases' taps have the
-    same sum (and one bias). The weights used are those stored, projected onto this condition, so that no
-    training can leave it. A network in use is :meth:`folded` into a plain convolution: no cost is left.
+    Takes the ``[scale^2, kernel, kernel]`` taps of one input and one output channel, flattened, to the nearest
+    taps under which a constant (order 0), and a ramp too (order 1), comes out as one. In numbers: the sums of
+    the taps are equal for all phases, and for order 1 so is the first moment less place times sum, where
+    place is how far the phase's pixel lies from the middle of its LR pixel. Symmetric, ``[n, n]``.
+
+    Raises:
+        ValueError: another order.
+    """
+    if order not in (0, 1):
+        raise ValueError(f"order must be 0 (constants) or 1 (ramps too), got {order}")
+    place = (torch.arange(scale, dtype=torch.float64) - (scale - 1) / 2) / scale
+    tap = torch.arange(kernel, dtype=torch.float64) - kernel // 2
+    down = tap.view(1, 1, -1, 1) - place.view(-1, 1, 1, 1)
+    across = tap.view(1, 1, 1, -1) - place.view(1, -1, 1, 1)
+    shape = (scale, scale, kernel, kernel)
+    moments = [torch.ones_like(down), down, across][: 1 + 2 * order]
+    moments = torch.stack([m.expand(shape).reshape(scale**2, kernel**2) for m in moments])
+    deviation = torch.eye(scale**2, dtype=torch.float64) - 1 / scale**2
+    conditions = (deviation[None, :, :, None] * moments[:, None]).flatten(2).flatten(0, 1)
+    return torch.eye(conditions.shape[1], dtype=torch.float64) - torch.linalg.pinv(conditions) @ conditions
+
+
+class TiedConv2d(nn.Conv2d):
+    """The convolution before a pixel shuffle, tied so that it prints no grid on constants, or on ramps.
+
+    The weights in use are those stored, projected by :func:`tying`, so that no training can leave the
+    condition; one bias serves all phases. Starts from ICNR. A network in use is :meth:`folded` into a plain
+    convolution: no cost is left.
     """
 
-    def __init__(self, width: int, out: int, scale: int, kernel: int = 3) -> None:
+    def __init__(self, width: int, out: int, scale: int, kernel: int = 3, order: int = 1) -> None:
         super().__init__(width, out * scale**2, kernel, padding=kernel // 2)
         self.scale = scale
+        self.register_buffer("projection", tying(scale, kernel, order).float(), persistent=False)
+        self.order = order
+        icnr_(self.weight, scale)
+        nn.init.zeros_(self.bias)
 
     def tied(self) -> tuple[Tensor, Tensor]:
         """Weight and bias as they are used."""
-        phases = self.weight.unflatten(0, (-1, self.scale**2))
-        means = phases.mean(dim=(3, 4), keepdim=True)  # over the taps: out, phase, in, 1, 1
-        bias = self.bias.unflatten(0, (-1, self.scale**2)).mean(dim=1)
-        weight = phases - means + means.mean(dim=1, keepdim=True)
-        return weight.flatten(0, 1), bias.repeat_interleave(self.scale**2)
+        area, kernel = self.scale**2, self.kernel_size
+        projection = self.projection
+        if self.weight.dtype == torch.float64:  # the buffer was rounded to float32
+            projection = tying(self.scale, kernel[0], self.order).to(self.weight)
+        taps = self.weight.unflatten(0, (-1, area)).transpose(1, 2).flatten(2)  # out, in, phase and tap
+        taps = (taps @ projection).unflatten(2, (area, *kernel)).transpose(1, 2)
+        bias = self.bias.unflatten(0, (-1, area)).mean(dim=1)
+        return taps.flatten(0, 1), bias.repeat_interleave(area)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, *self.tied())
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 would round the condition away
+            weight, bias = self.tied()
+        return self._conv_forward(x, weight, bias)
 
     def folded(self) -> nn.Conv2d:
         """The plain convolution that computes the same."""
@@ -123,17 +156,16 @@ class TiedConv2d(nn.Conv2d):
         return conv
 
 
-def _subpixel(
-    width: int, out: int, scale: int, kernel: int = 3, icnr: bool = False, tied: bool = False
-) -> nn.Sequential:
-    if tied:
-        conv = TiedConv2d(width, out, scale, kernel)
-    else:
-        conv = nn.Conv2d(width, out * scale**2, kernel, padding=kernel // 2)
+def _subpixel(width: int, out: int, scale: int, kernel: int = 3, icnr: bool = False) -> nn.Sequential:
+    conv = nn.Conv2d(width, out * scale**2, kernel, padding=kernel // 2)
     if icnr:
         icnr_(conv.weight, scale)
         nn.init.zeros_(conv.bias)
     return nn.Sequential(conv, nn.PixelShuffle(scale))
+
+
+def _tied(width: int, out: int, scale: int, order: int) -> nn.Sequential:
+    return nn.Sequential(TiedConv2d(width, out, scale, order=order), nn.PixelShuffle(scale))
 
 
 def _two_steps(width: int, out: int, scale: int) -> nn.Sequential:
@@ -155,7 +187,8 @@ def _resize_conv(width: int, out: int, scale: int, interpolation: str) -> nn.Seq
 HEADS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "subpixel": _subpixel,
     "subpixel-icnr": lambda w, o, s: _subpixel(w, o, s, icnr=True),
-    "subpixel-tied": lambda w, o, s: _subpixel(w, o, s, tied=True),
+    "subpixel-tied": lambda w, o, s: _tied(w, o, s, order=0),
+    "subpixel-ramp": lambda w, o, s: _tied(w, o, s, order=1),
     "subpixel-icnr-box": lambda w, o, s: nn.Sequential(_subpixel(w, o, s, icnr=True), BoxFilter(o, s)),
     "subpixel-2x2": _two_steps,
     "transposed-divisible": lambda w, o, s: _transposed(w, o, s, 3 * s),
@@ -270,24 +303,6 @@ class LumaOnly(nn.Module):
         return from_ycbcr(torch.cat([luma, chroma], dim=1), limited=False)
 
 
-class LumaOnly(nn.Module):
-    """Luma through a gray-to-gray network, chroma by bicubic interpolation: what the field's papers do.
-
-    ``[N, 3, h, w]`` to ``[N, 3, h * scale, w * scale]``. Luma is full-range BT.601, the gray that the network
-    was trained on. Not clamped.
-    """
-
-    def __init__(self, gray_model: nn.Module, scale: int = 4) -> None:
-        super().__init__()
-        self.gray_model, self.scale = gray_model, scale
-
-    def forward(self, lr: Tensor) -> Tensor:
-        ycbcr = to_ycbcr(lr, limited=False)
-        luma = self.gray_model(ycbcr[:, :1])
-        chroma = upsample(ycbcr[:, 1:], self.scale).to(luma.dtype)
-        return from_ycbcr(torch.cat([luma, chroma], dim=1), limited=False)
-
-
 class SelfEnsemble(nn.Module):
     """The mean over 8 flips and rotations of the input, each turned back (Timofte et al. 2016); 8x the cost."""
 
@@ -324,8 +339,8 @@ def upscaler(
     Args:
         body: ``plain`` (the lecture's) or ``residual``. head: a key of ``HEADS``.
         width: channels at LR size. depth: 3x3 layers between first and last (plain) or blocks (residual).
-        init: ``default``, ``orthogonal`` or ``kaiming``, see :func:`initialise_`; a head whose name says
-            ``icnr`` keeps ICNR.
+        init: ``default``, ``orthogonal`` or ``kaiming``, see :func:`initialise_`; a head that starts
+            from ICNR keeps it.
 
     Raises:
         ValueError: unknown body, head or initialisation.
@@ -342,7 +357,7 @@ def upscaler(
         raise ValueError(f"unknown body {body!r}: choose plain or residual")
     top = HEADS[head](features, out_channels, scale)
     initialise_(trunk, init)
-    if "icnr" not in head:
+    if not head.endswith(("icnr", "box", "tied", "ramp")):  # these start from ICNR
         initialise_(top, init)
     if skip is not None:
         # Start close to the interpolation: the first steps then improve on it instead of finding it.

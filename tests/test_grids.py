@@ -18,7 +18,7 @@ from srlib.grids import (
     power_spectrum,
     ripple,
 )
-from srlib.models import HEADS, Interpolation, TiedConv2d, upscaler
+from srlib.models import HEADS, Interpolation, TiedConv2d, tying, upscaler
 
 
 @pytest.fixture(scope="module")
@@ -139,19 +139,44 @@ def test_which_heads_keep_a_constant_for_any_weights(head, skip):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.3)
-    permanent = head in ("subpixel-tied", "subpixel-icnr-box", "nearest-conv", "bilinear-conv")
+    permanent = head in ("subpixel-tied", "subpixel-ramp", "subpixel-icnr-box", "nearest-conv", "bilinear-conv")
     assert (ripple(model, 1, 4) < 1e-10) == permanent
 
 
-def test_tied_convolution_folds_and_projects():
+@pytest.mark.parametrize("order", [0, 1])
+def test_tied_convolution_folds_and_projects(order):
     torch.manual_seed(0)
-    tied = TiedConv2d(3, 2, 4).double()
+    tied = TiedConv2d(3, 2, 4, order=order).double()
+    nn.init.normal_(tied.weight)
+    nn.init.normal_(tied.bias)
     x = torch.randn(1, 3, 6, 6, dtype=torch.float64)
     plain = tied.folded()
     assert (plain(x) - tied(x)).abs().max() < 1e-12
-    again = TiedConv2d(3, 2, 4).double()
+    again = TiedConv2d(3, 2, 4, order=order).double()
     again.load_state_dict(plain.state_dict())
     assert (again.folded().weight - plain.weight).abs().max() < 1e-12  # a projection: twice is once
     assert sum(p.numel() for p in tied.parameters()) == sum(p.numel() for p in plain.parameters())
     sums = plain.weight.unflatten(0, (2, 16)).sum(dim=(3, 4))
     assert (sums - sums[:, :1]).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_order_1_keeps_ramps_and_order_0_does_not(scale, kernel):
+    ramp = (torch.arange(12.0)[:, None] - 2 * torch.arange(12.0)[None, :])[None, None].double()
+    for order in (0, 1):
+        torch.manual_seed(0)
+        head = TiedConv2d(1, 1, scale, kernel, order).double()
+        nn.init.normal_(head.weight)
+        out = nn.functional.pixel_shuffle(head(ramp).detach(), scale)[
+            ..., 3 * scale : -3 * scale, 3 * scale : -3 * scale
+        ]
+        steps = out.diff(dim=2), out.diff(dim=3)
+        even = all(float(s.max() - s.min()) < 1e-10 for s in steps)
+        assert even == (order == 1)
+
+
+def test_tying_leaves_as_many_numbers_as_it_says():
+    assert [round(float(tying(4, 3, order).trace())) for order in (0, 1)] == [129, 99]
+    with pytest.raises(ValueError, match="order must be"):
+        tying(4, 3, 2)
