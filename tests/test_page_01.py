@@ -1,0 +1,113 @@
+"""Page 01's own definitions against the package's, scikit-image's and what mathematics says."""
+
+import numpy as np
+import pytest
+import torch
+from page_code import definitions
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from srlib import metrics
+from srlib.data import open_store
+from srlib.degrade import KERNELS, degrade, degrade_matrix, resize_matrix, upsample
+
+PLAIN = {"crop_border": 0, "channels": "as-is"}
+
+
+@pytest.fixture(scope="module")
+def page():
+    return definitions("01_data_preparation")
+
+
+@pytest.fixture(scope="module")
+def pictures() -> tuple[torch.Tensor, torch.Tensor]:
+    """Three tiles of the sample, float64 in [0, 1], and their bicubic enlargements, which leave that range."""
+    hr = open_store("sample").tensor("val", limit=3).double() / 255
+    return upsample(degrade(hr, "bicubic", 4, round_lr=True), 4), hr
+
+
+@pytest.mark.parametrize(("size", "scale"), [(176, 4), (24, 2), (27, 3), (8, 8)])
+def test_bicubic_matrix_is_the_packages(page, size, scale):
+    expected = degrade_matrix(size, "bicubic", scale)
+    torch.testing.assert_close(page.bicubic_matrix(size, scale), expected, atol=1e-14, rtol=0)
+
+
+def test_psnr_is_the_packages_and_scikit_images(page, pictures):
+    output, target = pictures
+    ours = page.psnr(output, target)
+    torch.testing.assert_close(ours, metrics.psnr(output, target, **PLAIN, average="none"), atol=1e-9, rtol=0)
+    pairs = zip(output.clamp(0, 1).numpy(), target.numpy())
+    assert ours.tolist() == pytest.approx([peak_signal_noise_ratio(t, o, data_range=1) for o, t in pairs])
+
+
+def test_ssim_is_the_packages_and_scikit_images(page, pictures):
+    output, target = pictures
+    ours = page.ssim(output, target)
+    torch.testing.assert_close(ours, metrics.ssim(output, target, **PLAIN), atol=1e-9, rtol=0)
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
+    for value, o, t in zip(ours, output.clamp(0, 1).numpy(), target.numpy()):
+        # scikit-image pads the picture; the definition counts only windows that fit, hence the crop
+        maps = [structural_similarity(a, b, full=True, **options)[1][5:-5, 5:-5] for a, b in zip(o, t)]
+        assert float(value) == pytest.approx(np.mean(maps), abs=1e-5)
+
+
+def test_impostor_has_the_same_lr_image_and_legal_values(page, pictures):
+    _, hr = pictures
+    shrink = degrade_matrix(176, "bicubic", 4)
+    double = page.impostor(hr[0], hr[1], shrink, rounds=60)
+    assert double.min() >= 0
+    assert double.max() <= 1
+    assert (shrink @ (double - hr[0]) @ shrink.T).abs().max() < 3 / 255
+    assert page.psnr(double[None], hr[:1]).item() < 30
+
+
+def test_zone_plate_reaches_its_frequency_at_the_edge(page):
+    plate = page.zone_plate(1001, 0.25)[0]
+    assert plate.min() >= 0
+    assert plate.max() == 1
+    row = plate[500, 501:].numpy()  # from the middle to the edge the phase grows by pi f r^2 / R
+    crossings = np.count_nonzero(np.diff(row > 0.5))
+    assert crossings == pytest.approx(0.25 * 500, abs=2)  # twice the mean frequency, f / 2, times the radius
+
+
+def test_cosines_are_orthonormal_and_the_ideal_image_keeps_slow_waves(page):
+    basis = page.cosines(176)
+    torch.testing.assert_close(basis @ basis.T, torch.eye(176, dtype=torch.float64))
+    ideal = page.cosines(44).T @ basis[:44] / 2
+    torch.testing.assert_close(ideal.sum(dim=1), torch.ones(44, dtype=torch.float64))
+    wave = torch.cos(torch.pi * 10 * (torch.arange(176) + 0.5).double() / 176)
+    same_wave = torch.cos(torch.pi * 10 * (torch.arange(44) + 0.5).double() / 44)
+    torch.testing.assert_close(ideal @ wave, same_wave)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_filter_is_the_least_squares_solution_and_undoes_what_it_can(page, pictures, kernel):
+    _, hr = pictures
+    lr = degrade(hr, kernel, 4, round_lr=True)
+    weights = page.fit_filter(lr, hr)
+    assert weights.shape == (25, 16)
+    best = (page.apply_filter(weights, lr) - hr).square().mean()
+    step = 1e-3 * torch.randn(25, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for other in (weights + step, weights - step):
+        assert (page.apply_filter(other, lr) - hr).square().mean() > best
+
+
+def test_filter_recovers_an_upsampling_that_is_one(page):
+    lr = torch.rand(2, 3, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    hr = upsample(lr, 4, "nearest")
+    torch.testing.assert_close(page.apply_filter(page.fit_filter(lr, hr), lr), hr)
+
+
+def test_stretch_maps_every_photo_to_its_own_extremes(page):
+    photos = 0.2 + 0.5 * torch.rand(4, 3, 8, 8)
+    stretched = page.stretch(photos)
+    assert stretched.amin(dim=(1, 2, 3)).tolist() == [0] * 4
+    assert stretched.amax(dim=(1, 2, 3)).tolist() == pytest.approx([1] * 4)
+    assert page.stretch(torch.full((1, 3, 8, 8), 0.4)).isfinite().all()
+
+
+def test_solution_places_the_samples(page):
+    centred = page.shifted_bicubic_matrix(44, 4, 0.0)
+    torch.testing.assert_close(centred, resize_matrix(44, 176, "bicubic"), atol=1e-14, rtol=0)
+    ramp = torch.arange(176).double() + 0.5
+    shifted = page.shifted_bicubic_matrix(44, 4, 0.5) @ degrade_matrix(176, "decimate", 4) @ ramp
+    torch.testing.assert_close(shifted[8:-8], ramp[8:-8])  # a cubic reproduces a ramp where no tap is missing
