@@ -14,7 +14,6 @@ from srlib.errors import DataError, UsageError
 COMMANDS = {
     "run": ("srlib.series", "execute the five notebooks and make a report"),
     "cache": ("srlib.data.command", "decode a folder of photos once, into a store"),
-    "cache": ("srlib.data.command", "decode a folder of photos once, in advance"),
     "train": ("srlib.training_command", "train one network from photos, alone or under torchrun"),
     "evaluate": ("srlib.evaluation_command", "score a network beside bicubic on the same images"),
     "doctor": ("srlib.doctor", "check this machine, line by line"),

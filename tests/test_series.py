@@ -342,6 +342,20 @@ def test_refresh_executes_stamps_and_leaves_no_trace_of_the_machine(
     assert broken.read_bytes() == before
 
 
+def test_a_finished_run_can_become_the_reference(tiny_series: Make, tmp_path: Path) -> None:
+    tiny_series()
+    assert run(tmp_path, "--only", "01") == 0
+    path = refresh.expect(tmp_path / NAME, tmp_path)
+    assert path.name == "sample-smoke.json"
+    expected = results.load_expected(path)
+    assert expected["results"] == {"01.gain": {"value": 1.5, "tolerance": 0.15, "unit": "dB"}}
+    assert "--budget smoke" in expected["command"]
+    expected["results"]["01.gain"]["tolerance"] = 0.4
+    results.save_json(path, expected)
+    refresh.expect(tmp_path / NAME, tmp_path)
+    assert results.load_expected(path) == expected
+
+
 # ---------------------------------------------------------------- parts
 
 

@@ -5,6 +5,7 @@ For authors. A page is executed as a reader would run it, with the parameters th
 
 import argparse
 import base64
+import json
 import sys
 import time
 from pathlib import Path
@@ -26,7 +27,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m srlib.series", description=__doc__.splitlines()[0])
     parser.add_argument("--only", action="append", metavar="NN", help="this page, as in 03; may be given again")
     parser.add_argument("--fresh", action="store_true", help="reuse no trained network")
+    parser.add_argument(
+        "--expect", type=Path, metavar="RUN_FOLDER", help="instead: make a finished run the reference of expected/"
+    )
     args = parser.parse_args()
+    if args.expect:
+        print(expect(args.expect))
+        return 0
     try:
         names = select(args.only)
         check_pages(names)
@@ -101,6 +108,18 @@ def picture(folder: Path | None = None) -> bytes:
     if len(found) != 1:
         raise ValueError(f"need one figure in a cell tagged readme, found {len(found)}")
     return base64.b64decode(found[0])
+
+
+def expect(run_folder: Path, expected: Path | None = None) -> Path:
+    """Write ``expected/sample-<budget>.json`` from a run on the sample; tolerances that stand there stay."""
+    run = json.loads((run_folder / "environment.json").read_text(encoding="utf-8"))
+    ledger = json.loads((run_folder / "results.json").read_text(encoding="utf-8"))
+    path = (expected or pages.ROOT / "expected") / f"{run['data_name']}-{run['budget']}.json"
+    earlier = results.load_expected(path) if path.exists() else None
+    about, torch = run["machine"], run["versions"]["torch"]
+    machine = f"{about['device_name']}, {about['threads']} threads, {about['system']}, torch {torch}"
+    results.save_json(path, results.expect(ledger, run["command"], machine, earlier))
+    return path
 
 
 def readme(text: str, folder: Path | None = None) -> str:
