@@ -1,0 +1,170 @@
+"""Page 03's own definitions against the package's, and the arithmetic that its prose leans on."""
+
+import numpy as np
+import pytest
+import torch
+from page_code import definitions
+from torch import nn
+
+from srlib import color, data, evaluation, losses, models
+from srlib.degrade import upsample
+
+
+@pytest.fixture(scope="module")
+def page():
+    return definitions("03_channel_experiments")
+
+
+def give(function, **constants):
+    """Set constants of the page that a function of it reads."""
+    function.__globals__.update(constants)
+
+
+@pytest.fixture
+def lr():
+    return torch.rand(2, 3, 11, 9, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("name", ["PerChannel", "LumaOnly"])
+def test_uses_of_a_gray_network_equal_the_packages(page, lr, name):
+    gray = models.build("subpixel", "gray-gray", width=8).eval()
+    torch.testing.assert_close(getattr(page, name)(gray)(lr), getattr(models, name)(gray)(lr))
+
+
+def test_luma_only_interpolates_chroma_and_nothing_else(lr):
+    gray = models.build("subpixel", "gray-gray", width=8).eval()
+    out = color.to_ycbcr(models.LumaOnly(gray)(lr), limited=False)
+    before = color.to_ycbcr(lr, limited=False)
+    torch.testing.assert_close(out[:, :1], gray(before[:, :1]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(out[:, 1:], upsample(before[:, 1:], 4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(models.LumaOnly(models.Interpolation())(lr), upsample(lr, 4), atol=1e-1, rtol=0)
+    assert models.count_multiply_adds(models.LumaOnly(gray), (1, 3, 8, 8)) == models.count_multiply_adds(
+        gray, (1, 1, 8, 8)
+    )
+
+
+def test_luma_only_of_a_gray_photo_is_the_network(lr):
+    gray = models.build("subpixel", "gray-gray", width=8).eval()
+    luma = lr[:, :1]
+    out = models.LumaOnly(gray)(luma.expand(-1, 3, -1, -1))
+    torch.testing.assert_close(out, gray(luma).expand(-1, 3, -1, -1), atol=1e-5, rtol=0)
+
+
+def test_gray_input_forgets_colour(page, lr):
+    net = page.GrayInput(models.Interpolation())
+    gray = color.to_gray(lr).expand(-1, 3, -1, -1)
+    torch.testing.assert_close(net(lr), net(gray))
+    assert net(lr).shape == (2, 3, 44, 36)
+
+
+@pytest.mark.parametrize("task", models.TASKS)
+@pytest.mark.parametrize("width", [8, 64, 70])
+def test_price_is_what_the_layers_do(page, task, width):
+    net = models.build("subpixel", task, width=width)
+    inside = models.TASKS[task][0]
+    assert models.count_multiply_adds(net, (1, inside, 5, 6)) == 30 * page.multiply_adds(task, width)
+    assert page.width_for(task, page.multiply_adds(task, width)) == width
+
+
+def test_recoloured_photos_share_their_gray(page):
+    photo = data.open_store("sample").tensor("test", limit=1)[0].float() / 255
+    torch.testing.assert_close(page.recolour(photo, 0.0), photo, atol=1e-4, rtol=0)
+    for angle in (45.0, 120.0, 300.0):
+        turned = page.recolour(photo, angle)
+        torch.testing.assert_close(color.to_gray(turned), color.to_gray(photo), atol=1e-5, rtol=0)
+        assert turned.min() > -1e-5
+        assert turned.max() < 1 + 1e-5
+
+
+def test_bootstrap_by_hand_agrees_with_the_packages(page):
+    values = np.random.default_rng(0).normal(size=(3, 20))
+    np.testing.assert_allclose(page.bootstrap(values, 6000), evaluation.bootstrap(values), atol=0.05)
+
+
+def test_box_means_are_conditional_means(page):
+    give(page.box_means, BOXES=2)
+    box = torch.tensor([0, 0, 1, 3])
+    values = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]], dtype=torch.float64)
+    means = page.box_means(box, values)
+    assert means.tolist() == [[2, 3], [5, 6], [4, 5], [7, 8]]  # box 2 is empty: the mean of all
+    residual = values - means[box]
+    total = values.var(0, correction=0)
+    torch.testing.assert_close(total, means[box].var(0, correction=0) + residual.square().mean(0))
+
+
+def test_no_answer_by_context_beats_the_oracle(page):
+    give(page.context, BOXES=6)
+    give(page.box_means, BOXES=6)
+    rgb = data.open_store("sample").tensor("test", limit=1).float() / 255
+    gray_lr = nn.functional.avg_pool2d(color.to_gray(rgb), 4)
+    box, chroma = page.context(gray_lr), page.chroma(rgb)
+    assert box.shape == (176 * 176,)
+    assert chroma.shape == (176 * 176, 2)
+    oracle = page.box_means(box, chroma)
+    error = (oracle[box] - chroma).square().sum()
+    for seed in range(3):
+        other = oracle + torch.randn(oracle.shape, generator=torch.Generator().manual_seed(seed)).double()
+        assert (other[box] - chroma).square().sum() > error
+
+
+def test_min_max_stretches_every_picture_by_itself(page):
+    x = torch.rand(4, 1, 6, 5) * torch.tensor([0.2, 0.5, 0.9, 1.0])[:, None, None, None] + 0.05
+    stretched = page.min_max(x)
+    assert stretched.amin(dim=(1, 2, 3)).abs().max() == 0
+    torch.testing.assert_close(stretched.amax(dim=(1, 2, 3)), torch.ones(4))
+    assert torch.isfinite(page.min_max(torch.full((1, 1, 4, 4), 0.3))).all()
+    output = torch.rand(4, 1, 6, 5)
+    torch.testing.assert_close(page.min_max_loss(output, x), losses.mse(output, stretched))
+
+
+def test_lecture_store_of_the_sample_shows_the_same_places(page):
+    class Sample:
+        is_sample, store = True, data.open_store("sample")
+
+    give(page.lecture_store, page=Sample)
+    store = page.lecture_store()
+    assert store.images.shape == Sample.store.images.shape
+    assert store.crop == "lecture"
+    assert store.fingerprint != Sample.store.fingerprint
+    rows = store.rows("val")[:4]
+    ours, theirs = store.images[rows].astype(int), Sample.store.images[rows].astype(int)
+    assert np.abs(ours - theirs).mean() < 12  # 1.1 % smaller, else the same picture
+    assert (ours != theirs).any()
+
+
+def ledger(**changes):
+    """A ledger with every value that the verdicts read."""
+    keys = ("batch_norm", "dropout", "both", "in_turn", "in_turn_3x", "in_turn_luma")
+    values = {f"03.{key}.{part}": 0.0 for key in keys for part in ("rgb_gain", "low", "high")}
+    values |= {
+        "03.gray_rgb.saturation": 60.0,
+        "03.gray_rgb.chroma_variance": 40.0,
+        "03.gray_rgb.ripple": 1.0,
+        "03.rgb.ripple": 1.0,
+        "03.bicubic.gray_minus_rgb": 0.1,
+        "03.forensics.bicubic_lecture": 25.0,
+        "03.forensics.bicubic_clean": 27.0,
+        "03.peak_of_picture.cost": 0.2,
+        "03.rgb.seed_range": 0.05,
+    }
+    return values | changes
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"), [(-0.3, -0.1, "negative"), (-0.1, 0.1, "none"), (0.1, 0.3, "positive")]
+)
+def test_a_difference_is_judged_by_its_interval(page, low, high, verdict):
+    give(page.judge, SIZE_NOTE=0.0)
+    middle = (low + high) / 2
+    r = ledger(**{"03.dropout.rgb_gain": middle, "03.dropout.low": low, "03.dropout.high": high})
+    assert page.judge(r, "dropout", "negative", "none", "positive")[1] == verdict
+
+
+def test_verdicts_follow_the_numbers(page):
+    verdicts = {claim: verdict for claim, _, verdict in page.other_claims(ledger())}
+    assert verdicts["Gray to RGB has low saturation"] == "confirmed"
+    assert verdicts["Gray to RGB has fewer grids"] == "refuted"
+    other = ledger(**{"03.gray_rgb.saturation": 100.0, "03.gray_rgb.ripple": 0.1})
+    verdicts = {claim: verdict for claim, _, verdict in page.other_claims(other)}
+    assert verdicts["Gray to RGB has low saturation"].startswith("depends")
+    assert verdicts["Gray to RGB has fewer grids"] == "confirmed"
