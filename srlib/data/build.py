@@ -76,7 +76,13 @@ def build(source: Source, crop: str, target: Path, max_bad: float, workers: int 
         shutil.rmtree(target)
     partial.mkdir(parents=True, exist_ok=True)
     if not (partial / RECORD).exists():
-        progress = _decode_all(source, crop, partial, workers or _cores())
+        try:
+            progress = _decode_all(source, crop, partial, workers or _cores())
+        except OSError as error:  # of the disk: those of photos are caught where they are read
+            raise DataError(
+                f"the store cannot be written to {partial.parent}: {error.strerror or error}; what has been "
+                "decoded is kept, and the next try goes on from there"
+            ) from error
         bad = {**source.bad, **progress.bad}
         _judge(bad, len(source.photos) + len(source.bad), max_bad, partial)
         _write_record(source, crop, partial, progress, bad)
@@ -231,8 +237,8 @@ def _need_room(folder: Path, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < size + SPARE:
         raise DataError(
-            f"the store needs {size / 1e9:.2f} GB in {folder.parent}, where {free / 1e9:.2f} GB are free: "
-            "make room, or choose another folder by --runs (in a page: RUNS)"
+            f"the store needs {(size + SPARE) / 1e6:,.0f} MB in {folder.parent}, where {free / 1e6:,.0f} MB are "
+            "free: make room, or choose another folder by --runs (in a page: RUNS)"
         )
 
 
