@@ -267,7 +267,7 @@ def fit(
                     checkpoint()
                     saved = time.perf_counter()
         bar.close()
-    return Fit(average.model.to(memory_format=torch.contiguous_format).eval(), history)
+    return Fit(average.model.to(memory_format=torch.contiguous_format).requires_grad_(True).eval(), history)
 
 
 def _require_finite(losses: list[Tensor], step: int, config: TrainConfig) -> None:
