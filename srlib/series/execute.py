@@ -1,6 +1,7 @@
 """One page through papermill: a time limit for the whole page, and none of the tools' noise."""
 
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -101,6 +102,8 @@ def execute(
         )
     except PapermillExecutionError as error:
         ename, evalue, traceback = error.ename, error.evalue, strip_color("\n".join(error.traceback))
+        arrows = re.findall(r"^-+> *\d+ (.*)$", traceback, re.MULTILINE)
+        evalue = evalue or (arrows[-1].strip() if arrows else "")  # an assert without a message
     except CellTimeoutError:
         ename, evalue, traceback = "TimeoutError", f"the page was not done within its {duration(limit)}", ""
     except DeadKernelError:
