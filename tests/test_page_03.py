@@ -146,6 +146,10 @@ def ledger(**changes):
         "03.forensics.bicubic_clean": 27.0,
         "03.peak_of_picture.cost": 0.2,
         "03.rgb.seed_range": 0.05,
+        "03.plain.rgb_psnr": 26.0,
+        "03.gray.gray_psnr": 28.0,
+        "03.rgb.rgb_psnr": 27.5,
+        "03.bicubic.rgb_psnr": 27.0,
     }
     return values | changes
 
@@ -168,3 +172,12 @@ def test_verdicts_follow_the_numbers(page):
     verdicts = {claim: verdict for claim, _, verdict in page.other_claims(other)}
     assert verdicts["Gray to RGB has low saturation"].startswith("depends")
     assert verdicts["Gray to RGB has fewer grids"] == "confirmed"
+
+
+@pytest.mark.parametrize(
+    ("gray", "ruler", "verdict"), [(27.0, 0.0, "refuted"), (28.0, 0.1, "confirmed"), (28.0, 0.4, "depends")]
+)
+def test_a_lower_loss_may_be_the_ruler(page, gray, ruler, verdict):
+    r = ledger(**{"03.gray.gray_psnr": gray, "03.bicubic.gray_minus_rgb": ruler})
+    found = {claim: verdict for claim, _, verdict in page.other_claims(r)}
+    assert found["Gray to Gray has the lowest loss"].startswith(verdict)
