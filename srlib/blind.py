@@ -114,7 +114,7 @@ class BlindTest:
         """The test with buttons (ipywidgets); after the last question the curve takes the pictures' place."""
         import ipywidgets as widgets
 
-        picture = widgets.Image(format="png", layout=widgets.Layout(width="auto"))
+        picture = widgets.Image(format="png", layout=widgets.Layout(align_self="flex-start", width="auto"))
         text = widgets.Label()
         buttons = [widgets.Button(description=f"{side} is the photo") for side in ("Left", "Right")]
 
