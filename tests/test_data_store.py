@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from srlib.data import build as building
-from srlib.data import open_store
+from srlib.data import growth, open_store
 from srlib.data.decode import RULES
 from srlib.data.lock import locked
 from srlib.errors import DataError, UsageError
@@ -204,7 +204,7 @@ def test_what_a_crash_can_leave_is_repaired(
     elif damage == "garbage":
         journal.write_bytes(b"".join(lines[:3]) + bytes(100) + b"\n" + lines[3])
     elif damage == "lost rows":
-        os.truncate(images, 128 + 50 * building.ROW)
+        os.truncate(images, 128 + 50 * growth.ROW)
     elif damage == "no journal":
         journal.unlink()
     elif damage == "lost title":
@@ -223,7 +223,7 @@ def test_a_full_disk_is_told_before_the_work(photos: Path, runs: Path, monkeypat
 def test_a_disk_that_fills_up_meanwhile(
     photos: Path, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = building._write, []
+    real, calls = growth._write, []
 
     def full(file: object, data: memoryview) -> None:
         calls.append(1)
@@ -232,7 +232,7 @@ def test_a_disk_that_fills_up_meanwhile(
         real(file, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(building, "_write", full)
+        patch.setattr(growth, "_write", full)
         with pytest.raises(DataError, match="No space left on device; what has been decoded is kept"):
             open_store(photos, runs)
     open_store(photos, runs)
@@ -297,7 +297,7 @@ def test_memory_does_not_grow_with_the_number_of_photos(tmp_path: Path) -> None:
     few = generate(tmp_path / "few", 300)
     words = """
 import sys
-from srlib.data import open_store
+from srlib.data import growth, open_store
 def peak():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024
 open_store(sys.argv[1], sys.argv[3])

@@ -1,39 +1,38 @@
 """Building a store: every photo decoded once, on all cores, in an order that does not depend on them.
 
-A store is a folder of two files, ``images.npy`` and ``store.json``. It grows in a folder beside, to which
-rows are only ever appended, with a journal that has a line for each finished chunk; when whole it is renamed.
-A build that was stopped at any moment goes on after the last whole line. Threads and not processes: decoding
-leaves Python's lock free, and sending pixels between processes costs more than the lock does (on 2 cores
-7,500 photos/s decoded by threads, 2,900 by processes that hand them over).
+A store is a folder of two files, ``images.npy`` and ``store.json``. It grows in a folder beside that is renamed
+when the store is whole.
+
+Threads and not processes: decoding leaves Python's lock free, and sending pixels between processes costs more
+than the lock does (on 2 cores 7,500 photos/s decoded by threads, 2,900 by processes that hand them over). A
+thread that has decoded a chunk also writes it, or leaves that to the thread that is just writing.
 """
 
 import hashlib
 import json
 import os
 import shutil
+import threading
 import warnings
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Any, BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from srlib.data.decode import RULES, BadPhoto, SmallPhoto
+from srlib.data.growth import JOURNAL, ROW, Growth, Progress
 from srlib.data.sources import Photo, Source, printable
-from srlib.data.store import IMAGES, RECORD, SIDE, SPLITS
+from srlib.data.store import RECORD, SIDE, SPLITS
 from srlib.errors import DataError, UsageError
 
 VERSION = 1  # of the rules by which a photo becomes a row
 CHUNK = 32  # photos per task: 3 MB of rows
-ROW = 3 * SIDE * SIDE
-HEADER = 128  # bytes of an .npy header, whatever N is
 SPARE = 64 << 20  # bytes of disk to leave free
-JOURNAL = "journal.jsonl"
 
 
 class Outcome(NamedTuple):
@@ -42,23 +41,6 @@ class Outcome(NamedTuple):
     digest: str = ""
     bad: str = ""
     small: str = ""
-
-
-@dataclass
-class Progress:
-    """What the journal says: photos done, the digests of the rows, and the photos without one."""
-
-    done: int = 0
-    digests: list[str] = field(default_factory=list)
-    bad: dict[str, str] = field(default_factory=dict)
-    skipped: dict[str, str] = field(default_factory=dict)
-
-    def add(self, line: dict[str, Any]) -> None:
-        """Take in one line of the journal."""
-        self.done = line["done"]
-        self.digests += line["digests"]
-        self.bad |= line["bad"]
-        self.skipped |= line["skipped"]
 
 
 def build(source: Source, crop: str, target: Path, max_bad: float, workers: int | None = None) -> None:
@@ -96,51 +78,65 @@ def _cores() -> int:
 
 def _decode_all(source: Source, crop: str, partial: Path, workers: int) -> Progress:
     """Append the rows of all photos that have none yet."""
-    images, journal = _reopen(partial, source.root)
-    with images, journal:
-        progress = _read_journal(images, journal, str(source.root.resolve()))
-        _need_room(partial, (len(source.photos) - progress.done) * ROW)
-        if progress.done:
-            print(f"going on after {progress.done:,} of {len(source.photos):,} photos")
-        known = set(progress.digests)
-        start, before = perf_counter(), progress.done
-        bar = tqdm(total=len(source.photos), initial=before, unit=" photos", desc="decoding", leave=False)
-        with bar, _quiet():
-            for photos, rows, outcomes in _decoded(source, crop, before, workers):
-                # one file under two names must not be in two splits
-                twice = set() if source.kind == "celeba" else _repeats(outcomes, known)
-                kept = [i for i, outcome in enumerate(outcomes) if outcome.digest and i not in twice]
-                _write(images, (rows if len(kept) == len(rows) else rows[kept]).reshape(-1).data)
-                line = {
-                    "done": progress.done + len(photos),
-                    "digests": [outcomes[i].digest for i in kept],
-                    "bad": {p.path: o.bad for p, o in zip(photos, outcomes) if o.bad},
-                    "skipped": {p.path: o.small for p, o in zip(photos, outcomes) if o.small}
-                    | {photos[i].path: "the same file as another photo" for i in sorted(twice)},
-                }
-                _write(journal, memoryview(json.dumps(line).encode() + b"\n"))
-                progress.add(line)
-                bar.update(len(photos))
-        images.seek(0)
-        _write_header(images, len(progress.digests))
-    seconds, count = perf_counter() - start, progress.done - before
+    with Growth(partial, source.root) as growth:
+        total, before = len(source.photos), growth.progress.done
+        _need_room(partial, (total - before) * ROW)
+        if before:
+            print(f"going on after {before:,} of {total:,} photos")
+        assembly, start = _Assembly(source, crop, growth), perf_counter()
+        bar = tqdm(total=total, initial=before, unit=" photos", desc="decoding", leave=False)
+        with bar, _quiet(), ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+            ahead: deque = deque()
+            try:
+                for at in range(before, total, CHUNK):
+                    ahead.append(pool.submit(assembly.work, at))
+                    if len(ahead) > 2 * workers:  # no more in memory, however many photos there are
+                        bar.update(ahead.popleft().result())
+                while ahead:
+                    bar.update(ahead.popleft().result())
+            finally:
+                pool.shutdown(cancel_futures=True)
+        growth.finish()
+    seconds, count = perf_counter() - start, total - before
     print(f"decoded {count:,} photos in {seconds:.1f} s, {count / max(seconds, 1e-9):,.0f} photos/s")
-    return progress
+    return growth.progress
 
 
-def _decoded(
-    source: Source, crop: str, first: int, workers: int
-) -> Iterator[tuple[list[Photo], np.ndarray, list[Outcome]]]:
-    """Chunks in order; only a few are in memory at a time, however many photos there are."""
-    rule = RULES[source.kind, crop]
+class _Assembly:
+    """What the threads share: finished chunks, until those before them are finished and written."""
 
-    def decode(photos: list[Photo]) -> tuple[list[Photo], np.ndarray, list[Outcome]]:
-        rows, outcomes = np.zeros((len(photos), 3, SIDE, SIDE), np.uint8), []
+    def __init__(self, source: Source, crop: str, growth: Growth) -> None:
+        self.photos, self.growth = source.photos, growth
+        self.rule, self.root = RULES[source.kind, crop], os.path.join(source.root, "")
+        # Of other folders than CelebA's: one file under two names must not be in two splits.
+        self.known = None if source.kind == "celeba" else set(growth.progress.digests)
+        self.ready: dict[int, tuple[list[Photo], np.ndarray, list[Outcome]]] = {}
+        self.used: deque[np.ndarray] = deque()  # arrays to use again: new memory costs as much as a hash
+        self.writing = threading.Lock()
+
+    def work(self, at: int) -> int:
+        """Decode the chunk that starts at a photo; then write all chunks whose turn it is."""
+        photos = self.photos[at : at + CHUNK]
+        self.ready[at] = (photos, *self._decode(photos))
+        while self.growth.progress.done in self.ready and self.writing.acquire(blocking=False):
+            try:
+                while chunk := self.ready.pop(self.growth.progress.done, None):
+                    self._append(*chunk)
+            finally:
+                self.writing.release()
+        return len(photos)
+
+    def _decode(self, photos: list[Photo]) -> tuple[np.ndarray, list[Outcome]]:
+        try:
+            rows = self.used.pop()
+        except IndexError:
+            rows = np.empty((CHUNK, 3, SIDE, SIDE), np.uint8)
+        outcomes = []
         for row, photo in zip(rows, photos):
             try:
-                with open(os.path.join(source.root, photo.path), "rb", buffering=0) as file:
+                with open(self.root + photo.path, "rb", buffering=0) as file:
                     data = file.read()
-                row[:] = rule(data)
+                row[:] = self.rule(data)
                 outcomes.append(Outcome(digest=hashlib.sha1(data, usedforsecurity=False).hexdigest()))
             except SmallPhoto as error:
                 outcomes.append(Outcome(small=str(error)))
@@ -148,19 +144,20 @@ def _decoded(
                 outcomes.append(Outcome(bad=str(error)))
             except OSError as error:
                 outcomes.append(Outcome(bad=f"cannot be read: {error.strerror or error}"))
-        return photos, rows, outcomes
+        return rows, outcomes
 
-    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        ahead: deque = deque()
-        try:
-            for at in range(first, len(source.photos), CHUNK):
-                ahead.append(pool.submit(decode, source.photos[at : at + CHUNK]))
-                if len(ahead) > workers + 2:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    def _append(self, photos: list[Photo], rows: np.ndarray, outcomes: list[Outcome]) -> None:
+        twice = set() if self.known is None else _repeats(outcomes, self.known)
+        kept = [i for i, outcome in enumerate(outcomes) if outcome.digest and i not in twice]
+        line = {
+            "done": self.growth.progress.done + len(photos),
+            "digests": [outcomes[i].digest for i in kept],
+            "bad": {p.path: o.bad for p, o in zip(photos, outcomes) if o.bad},
+            "skipped": {p.path: o.small for p, o in zip(photos, outcomes) if o.small}
+            | {photos[i].path: "the same file as another photo" for i in sorted(twice)},
+        }
+        self.growth.append(rows[: len(kept)] if len(kept) == len(photos) else rows[kept], line)
+        self.used.append(rows)
 
 
 def _repeats(outcomes: list[Outcome], known: set[str]) -> set[int]:
@@ -172,65 +169,6 @@ def _repeats(outcomes: list[Outcome], known: set[str]) -> set[int]:
         elif outcome.digest:
             known.add(outcome.digest)
     return repeats
-
-
-def _reopen(partial: Path, root: Path) -> tuple[BinaryIO, BinaryIO]:
-    """The two growing files, new or as an earlier build left them. Unbuffered: what is written is kept even
-    if the process is killed in the next moment."""
-    for name in (IMAGES, JOURNAL):
-        (partial / name).touch()
-    images = open(partial / IMAGES, "r+b", buffering=0)  # noqa: SIM115 - the caller closes both
-    journal = open(partial / JOURNAL, "r+b", buffering=0)  # noqa: SIM115
-    return images, journal
-
-
-def _read_journal(images: BinaryIO, journal: BinaryIO, folder: str) -> Progress:
-    """Take up the journal as far as it is whole and the rows are there, and cut both files to that.
-
-    Its first line names the folder of the photos, so that it is known what a left build was for.
-    """
-    progress = Progress()
-    size = images.seek(0, os.SEEK_END)
-    title = json.dumps({"folder": folder}).encode() + b"\n"
-    lines = journal.read().splitlines(keepends=True)
-    if lines[:1] != [title]:
-        lines = []
-        journal.seek(0)
-        _write(journal, memoryview(title))
-    end = len(title)
-    for raw in lines[1:]:
-        rows = len(progress.digests)
-        try:
-            line = json.loads(raw)
-        except ValueError:
-            break  # torn
-        # After a power cut the journal may have outlived rows: file systems grow a file after its data.
-        if not raw.endswith(b"\n") or size < HEADER + (rows + len(line["digests"])) * ROW:
-            break
-        progress.add(line)
-        end += len(raw)
-    journal.truncate(end)
-    journal.seek(end)
-    images.truncate(HEADER + len(progress.digests) * ROW)
-    images.seek(0)
-    _write_header(images, 0)
-    images.seek(0, os.SEEK_END)
-    return progress
-
-
-def _write(file: BinaryIO, data: memoryview) -> None:
-    """All of it: an unbuffered file may take less than it is given."""
-    while data:
-        data = data[file.write(data) :]
-
-
-def _write_header(images: BinaryIO, rows: int) -> None:
-    """NumPy leaves room in the header for the first axis to grow, so that its length never changes."""
-    np.lib.format.write_array_header_1_0(
-        images, {"descr": "|u1", "fortran_order": False, "shape": (rows, 3, SIDE, SIDE)}
-    )
-    if images.tell() != HEADER:
-        raise RuntimeError(f"NumPy wrote a header of {images.tell()} bytes instead of {HEADER}")
 
 
 def _need_room(folder: Path, size: int) -> None:

@@ -8,6 +8,7 @@ from srlib.data.opening import MAX_BAD, open_source
 from srlib.data.sources import printable
 from srlib.data.store import CROPS
 from srlib.errors import UsageError
+from srlib.machine import resolve_runs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,8 +24,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Build the store, or find it; print what the folder holds and what the store holds."""
-    from srlib.page import resolve_runs
-
     if not 0 <= args.max_bad <= 100:
         raise UsageError(f"--max-bad is a percentage from 0 to 100, got {args.max_bad:g}")
     if args.data == "sample":

@@ -5,8 +5,9 @@ import re
 import shutil
 from pathlib import Path
 
-from srlib.data.build import JOURNAL, build, listing
+from srlib.data.build import build, listing
 from srlib.data.folders import find_source
+from srlib.data.growth import JOURNAL
 from srlib.data.lock import locked
 from srlib.data.sample import open_sample
 from srlib.data.sources import Source, printable
