@@ -1,7 +1,8 @@
 """srlib: the training and metric code under a course on single-image super-resolution.
 
 The rooms, from the ground up; each imports only from those before it: color, degrade, data, models,
-equivalence, metrics, grids, losses, training, experiments, evaluation, plots, results, page, series, cli.
+equivalence, metrics, grids, losses, machine, checkpoints, training, experiments, evaluation, plots, blind,
+results, page, series, cli.
 """
 
 __version__ = "0.1.0"

@@ -19,7 +19,24 @@ MIME = "application/vnd.srlib.results+json"
 Ledger = dict[str, dict[str, Any]]  # key -> {"value": number or text, "unit": text}
 
 # what the README, the report and the terminal show first, under these labels
-HEADLINE: dict[str, str] = {}
+HEADLINE: dict[str, str] = {
+    "01.bicubic_psnr": "bicubic enlargement of antialiased bicubic LR, RGB",
+    "01.bicubic_psnr_lecture_lr": "the same from the lecture's LR",
+    "01.mismatch_decimate": "a method fitted to one LR kernel and met with another: the largest loss",
+    "01.minmax_ceiling": "the best possible mean PSNR under the lecture's per-image min-max target",
+    "02.plain.rgb_psnr": "the lecture's network after 600 steps, RGB",
+    "02.residual.rgb_psnr": "a residual network over bicubic after 600 steps, RGB",
+    "02.residual.rgb_gain": "its gain over bicubic, RGB to RGB",
+    "02.residual.gray_gain": "its gain over bicubic, Gray to Gray",
+    "03.in_turn.rgb_psnr": "Gray to Gray applied to R, G and B in turn (small networks, three seeds)",
+    "03.rgb.rgb_psnr": "RGB to RGB at the same cost per pass",
+    "03.gray_rgb.saturation": "saturation that Gray to RGB keeps",
+    "04.ramp_gain": "cost or gain in PSNR of a head without grids by algebra, against plain sub-pixel",
+    "05.convention_spread": "spread of PSNR over conventions for one output",
+    "05.lpips_range_at_30_db": "range of LPIPS over nine distortions of 30 dB",
+    "05.lpips_gain_perceptual": "LPIPS gained by a perceptual loss",
+    "05.psnr_cost_perceptual": "PSNR paid for it",
+}
 
 # tolerance of a new reference value, by unit; units that measure the machine are not compared
 TOLERANCES = {
