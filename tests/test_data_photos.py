@@ -13,6 +13,8 @@ from PIL import Image
 
 from srlib.data import Store, open_store
 from srlib.data.decode import BadPhoto, SmallPhoto, center, lecture, square
+from srlib.data.folders import find_source
+from srlib.data.opening import open_source
 from srlib.errors import DataError
 
 WIDTH, HEIGHT = 240, 200
@@ -297,19 +299,25 @@ def test_a_long_list_goes_to_a_file(good: Path, capsys: pytest.CaptureFixture) -
 
 
 def test_unreadable_files(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import builtins
+    real = os.open
 
-    real = builtins.open
+    def guarded(path: object, *args: object, **options: object) -> int:
+        if str(path).endswith("good3.png"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *args, **options)
 
-    def guarded(file: object, *args: object, **options: object) -> object:
-        if str(file).endswith("good3.png"):
-            raise PermissionError(13, "Permission denied", str(file))
-        return real(file, *args, **options)
-
-    monkeypatch.setattr(builtins, "open", guarded)
+    monkeypatch.setattr(os, "open", guarded)
     store = opened(good)
     assert store.bad == {"good3.png": "cannot be read: Permission denied"}
     assert len(store) == 9
+
+
+def test_a_file_that_changes_meanwhile(good: Path) -> None:
+    source = find_source(good)
+    picture(300, 300).save(good / "good3.png")
+    store = open_source(source, good.parent / "runs", "center", max_bad=50)
+    assert store.bad == {"good3.png": "changed while the store was being built"}
+    assert not opened(good).bad, "the next look at the folder finds another folder"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows keeps permissions elsewhere")

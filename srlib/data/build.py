@@ -134,8 +134,7 @@ class _Assembly:
         outcomes = []
         for row, photo in zip(rows, photos):
             try:
-                with open(self.root + photo.path, "rb", buffering=0) as file:
-                    data = file.read()
+                data = _read(self.root + photo.path, photo.size)
                 row[:] = self.rule(data)
                 outcomes.append(Outcome(digest=hashlib.sha1(data, usedforsecurity=False).hexdigest()))
             except SmallPhoto as error:
@@ -158,6 +157,18 @@ class _Assembly:
         }
         self.growth.append(rows[: len(kept)] if len(kept) == len(photos) else rows[kept], line)
         self.used.append(rows)
+
+
+def _read(path: str, size: int) -> bytes:
+    """A file in one gulp: half the system calls, and half the fights over Python's lock, of ``open().read()``."""
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        data = os.read(file, size + 1)
+    finally:
+        os.close(file)
+    if len(data) != size:
+        raise BadPhoto("changed while the store was being built")
+    return data
 
 
 def _repeats(outcomes: list[Outcome], known: set[str]) -> set[int]:
