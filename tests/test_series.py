@@ -242,6 +242,16 @@ def test_a_page_is_not_kept_when_its_code_or_the_photos_change(tiny_series: Make
     assert (tmp_path / "one").read_text() == "xxx"
 
 
+def test_a_page_that_is_edited_while_it_runs_stays_in_the_report(tiny_series: Make, tmp_path: Path) -> None:
+    edit = "import nbformat\npath = '01_data_preparation.ipynb'\npage = nbformat.read(path, 4)\n"
+    edit += "page.cells[-1].source += '\\nx = 1'\nnbformat.write(page, path)"
+    before = pages.code_hash(pages.read(tiny_series({"01": [edit]}) / "01_data_preparation.ipynb"))
+    assert run(tmp_path, "--only", "01") == 0
+    assert set(json.loads((tmp_path / NAME / "results.json").read_text())) == {"01.gain"}
+    record = json.loads((tmp_path / NAME / "environment.json").read_text())["pages"]["01_data_preparation"]
+    assert record["code_hash"] == before  # of what ran
+
+
 def test_fresh_starts_over_and_reaches_the_pages(tiny_series: Make, tmp_path: Path) -> None:
     show = "import os\nopen(f'{RUNS}/fresh', 'w').write(os.environ.get('SRLIB_FRESH', 'not set'))"
     tiny_series({"01": touching("one"), "02": [show], "03": ["1 / 0"]})

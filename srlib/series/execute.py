@@ -10,6 +10,7 @@ from typing import Any, TextIO
 import papermill
 from ipykernel.kernelspec import RESOURCES, get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_core.utils import ensure_event_loop
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat.v4 import new_output
 from papermill.clientwrap import PapermillNotebookClient
@@ -109,6 +110,10 @@ def execute(
     except DeadKernelError:
         ename, traceback = "DeadKernelError", ""
         evalue = "the page's process ended by itself; where memory runs out the system ends the largest process"
+    except KeyboardInterrupt:
+        # what the client leaves pending would complain, some time later, that its kernel is gone
+        ensure_event_loop().set_exception_handler(lambda loop, context: None)
+        raise
     except RuntimeError as error:  # from jupyter_client, when a kernel does not come up
         ename, evalue, traceback = "RuntimeError", f"the page's process did not start: {error}", ""
     else:

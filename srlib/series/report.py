@@ -68,7 +68,7 @@ def index_html(
                 "figure": figure,
                 "alt": alt,
                 "time": duration(record["wall_seconds"]),
-                "note": "" if record["this_run"] else f"from the run of {_when(record['finished'])}",
+                "note": "" if record["this_run"] else f"from the run of {when(record['finished'])}",
                 "results": rows(ledgers[name]),
             }
         )
@@ -81,7 +81,7 @@ def index_html(
         reference=reference,
         headline=rows(headline(merge(ledgers.values()))),
         environment=list(_environment_rows(run)),
-        finished=_when(run["finished"]),
+        finished=when(run["finished"]),
     )
 
 
@@ -100,7 +100,8 @@ def rows(entries: Ledger) -> list[tuple[str, str, str]]:
     return [(label, show(entry["value"], entry["unit"]), entry["unit"]) for label, entry in entries.items()]
 
 
-def _when(moment: str) -> str:
+def when(moment: str) -> str:
+    """An ISO time as people read it."""
     return datetime.fromisoformat(moment).strftime("%Y-%m-%d %H:%M")
 
 

@@ -36,7 +36,7 @@ def run(request: Request) -> int:
                 ledgers, differences = _assemble(request, staging)
             staging.put_in_place()
     except KeyboardInterrupt:
-        done = ", ".join(name[:2] for name in staging.finished()) or "none"
+        done = ", ".join(name[:2] for name in staging.records) or "none"
         print(f"\nInterrupted. Pages finished so far: {done}. To go on from there:")
         print(f"    {request.command.replace(' --fresh', '')}", flush=True)
         return 130
@@ -47,18 +47,19 @@ def run(request: Request) -> int:
 def _execute_all(request: Request, staging: Staging) -> list[PageFailed]:
     sources = {name: pages.folder() / f"{name}.ipynb" for name in request.names}
     cells = {name: pages.code_cells(pages.read(path)) for name, path in sources.items()}
-    finished, failures = staging.finished(), []
+    failures = []
     env = kernel_environment(staging.fresh)
     progress = Progress(cells)
     try:
         for name, source in sources.items():
-            if name in finished:
-                progress.done(name, f"kept, finished at {finished[name]} by the interrupted run")
+            if name in staging.records:
+                finished = report.when(staging.records[name]["finished"])
+                progress.done(name, f"kept, finished at {finished} by the interrupted run")
                 continue
             progress.page(name)
             start = time.monotonic()
             try:
-                _execute_one(request, staging, source, progress, env)
+                notebook = _execute_one(request, staging, source, progress, env)
             except PageFailed as failure:
                 _log.error("%s\n%s", failure, failure.traceback)
                 failures.append(failure)
@@ -66,32 +67,30 @@ def _execute_all(request: Request, staging: Staging) -> list[PageFailed]:
                 if not request.keep_going:
                     break
             else:
-                staging.add(name, time.monotonic() - start)
+                staging.add(name, notebook, time.monotonic() - start)
                 progress.done(name, report.duration(time.monotonic() - start))
     finally:
         progress.close()
     return failures
 
 
-def _execute_one(
-    request: Request, staging: Staging, source: Path, progress: Progress, env: dict[str, str]
-) -> None:
+def _execute_one(request: Request, staging: Staging, source: Path, progress: Progress, env: dict[str, str]) -> Any:
     _log.info("page %s", source.stem)
     limit = PAGE_LIMIT[request.budget]
     with staging.log.open("a", encoding="utf-8") as log:
         output = staging.notebook(source.stem)
-        execute(source, output, request.parameters, limit=limit, log=log, env=env, on_cell=progress.cell)
+        return execute(source, output, request.parameters, limit=limit, log=log, env=env, on_cell=progress.cell)
 
 
 def _assemble(request: Request, staging: Staging) -> tuple[dict[str, results.Ledger], list[results.Difference]]:
     """Write everything but the notebooks: rendered pages, results, environment, index."""
-    this_run = staging.finished()
+    this_run = staging.records
     before = staging.finished_run().get("pages", {})
     for name in before:
         if name not in this_run:  # --only renews its pages and leaves the others of the finished run
             shutil.copy2(staging.final / f"{name}.ipynb", staging.notebook(name))
     records = {
-        name: {**(staging.records if name in this_run else before)[name], "this_run": name in this_run}
+        name: {**(this_run if name in this_run else before)[name], "this_run": name in this_run}
         for name in pages.NAMES
         if name in this_run or name in before
     }

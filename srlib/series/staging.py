@@ -22,7 +22,8 @@ class Staging:
     """``<run folder>.partial`` and its notes on which pages are finished.
 
     Attributes:
-        final: the run folder. records: by page, when and how long it ran, and the hash of its code.
+        final: the run folder.
+        records: the finished pages: when and how long each ran, and the hash of the code that ran.
         fresh: since when trained networks must be, in seconds since 1970; 0 where any will do.
     """
 
@@ -81,24 +82,20 @@ class Staging:
                 if path != self.log:
                     path.unlink()
             state = {"pages": {}, "fresh": time.time() if self.request.fresh else 0.0}
-        self.records, self.fresh = state["pages"], state["fresh"]
-        self._save()
-
-    def finished(self) -> dict[str, str]:
-        """Pages that were executed with the code that they have now, and when they were finished."""
-        return {
-            name: record["finished"]
-            for name, record in self.records.items()
+        self.fresh = state["fresh"]
+        self.records = {
+            name: record
+            for name, record in state["pages"].items()
             if self.notebook(name).exists() and record["code_hash"] == _source_hash(name)
         }
+        self._save()
 
-    def add(self, name: str, seconds: float) -> None:
+    def add(self, name: str, notebook: Any, seconds: float) -> None:
         """Note that a page is finished."""
-        now = datetime.now().astimezone().isoformat(timespec="seconds")
         self.records[name] = {
             "wall_seconds": round(seconds, 1),
-            "finished": now,
-            "code_hash": _source_hash(name),
+            "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "code_hash": pages.code_hash(notebook),
         }
         self._save()
 
