@@ -292,7 +292,7 @@ def test_a_lock_is_waited_for_and_released(tmp_path: Path, capsys: pytest.Captur
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 def test_memory_does_not_grow_with_the_number_of_photos(tmp_path: Path) -> None:
-    """By hand, with 50,000: ``python benchmarks/memory.py``."""
+    """With 50,000 photos, by hand: ``python benchmarks/memory.py``."""
     photos = generate(tmp_path / "photos", 3000)
     few = generate(tmp_path / "few", 300)
     words = """
