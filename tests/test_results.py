@@ -136,3 +136,9 @@ def test_readme_shows_what_the_committed_pages_recorded() -> None:
         pytest.skip("the README has no generated tables yet")
     assert readme(text) == text, "the README is older than the pages: run `make notebooks`"
     assert (README.parent / "notebooks" / "result.png").read_bytes() == picture()
+
+
+def test_every_headline_is_recorded_by_the_committed_pages() -> None:
+    notebooks = (pages.read(pages.folder() / f"{name}.ipynb") for name in pages.NAMES)
+    ledger = results.merge(results.collect(notebook) for notebook in notebooks)
+    assert set(results.HEADLINE) <= set(ledger)
