@@ -94,6 +94,16 @@ def free_gib(folder: Path) -> float:
     return shutil.disk_usage(folder).free / 2**30
 
 
+def peak_memory_gib() -> float | None:
+    """The most that any process started from here has held so far; None on Windows, which does not keep it."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return round(peak / (2**30 if sys.platform == "darwin" else 2**20), 2)
+
+
 def bfloat16_speed(device: torch.device, seconds: float = 0.5) -> tuple[float, float]:
     """Convolution speed in GFLOP/s under (float32, bfloat16): 64 to 64 channels, 3x3, eight 88 x 88 crops.
 

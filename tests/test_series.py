@@ -63,6 +63,7 @@ def test_a_run_writes_pages_report_results_and_environment(
     assert environment["versions"]["torch"]
     assert environment["device"] == "cpu"
     assert set(environment["pages"]) == set(pages.NAMES)
+    assert 0.05 < environment["peak_memory_gib"] < 8
     assert all(record["wall_seconds"] > 0 for record in environment["pages"].values())
     assert "TCP" in (made / "run.log").read_text()
 

@@ -110,7 +110,7 @@ def _environment_rows(run: Mapping[str, Any]) -> Any:
     commit = run["commit"] or "not a git checkout"
     yield "commit", commit + (" with uncommitted changes" if run["uncommitted_changes"] else "")
     yield "time", f"{duration(sum(p['wall_seconds'] for p in run['pages'].values()))} for the pages shown"
-    if run["peak_memory_gib"] is not None:
+    if run["peak_memory_gib"]:
         yield "memory, largest process", f"{run['peak_memory_gib']:.2f} GiB"
     for name, value in run["machine"].items():
         yield name.replace("_", " "), value

@@ -3,7 +3,6 @@
 import logging
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -138,7 +137,7 @@ def _environment(request: Request, records: dict[str, Any]) -> dict[str, Any]:
         "commit": commit,
         "uncommitted_changes": changed,
         "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "peak_memory_gib": _peak_memory(),
+        "peak_memory_gib": max((r["peak_memory_gib"] or 0.0 for r in records.values()), default=0.0),
         "machine": doctor.machine(request.device),
         "versions": doctor.versions(),
         "pages": records,
@@ -155,16 +154,6 @@ def _commit() -> tuple[str | None, bool | None]:
         return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
     except (OSError, subprocess.CalledProcessError):
         return None, None
-
-
-def _peak_memory() -> float | None:
-    """Of the largest page's process, in GiB; None on Windows, which does not keep it."""
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return round(peak / (2**30 if sys.platform == "darwin" else 2**20), 2)
 
 
 def _explain(failures: list[PageFailed], staging: Staging) -> None:

@@ -96,6 +96,7 @@ class Staging:
             "wall_seconds": round(seconds, 1),
             "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
             "code_hash": pages.code_hash(notebook),
+            "peak_memory_gib": doctor.peak_memory_gib(),
         }
         self._save()
 
