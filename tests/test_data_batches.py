@@ -1,10 +1,13 @@
 """Batches: the same for a seed and a step whatever else differs, aligned, and made as the kernels say."""
 
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from test_data_store import generate
 
 from srlib.data import Batches, Store, open_store
 from srlib.degrade import KERNELS, degrade
@@ -120,6 +123,19 @@ def test_photos_are_ready_before_they_are_asked_for(numbered: Store, monkeypatch
     for step in (1, 2, 3, 4):
         batches.crops(step)
     assert time.perf_counter() - start < 0.1
+
+
+def test_a_memory_map_is_read_ahead_and_gives_the_same_crops(tmp_path: Path) -> None:
+    photos = generate(tmp_path / "photos", 20)
+    store = open_store(photos, tmp_path / "runs")
+    batches = Batches(store, "train", 8, 32)
+    assert batches._reader is not None
+    in_memory = replace(store, images=np.array(store.images))
+    assert torch.equal(batches.crops(3), Batches(in_memory, "train", 8, 32).crops(3))
+
+
+def test_photos_are_loaded_in_parts(store: Store) -> None:
+    assert torch.equal(Batches(store, "train", 8, 32)._load(), store.tensor("train"))
 
 
 def test_gathering_on_the_device_gives_the_same_crops(store: Store) -> None:

@@ -43,8 +43,9 @@ class Batches:
         device: where the batch is wanted.
         flip: mirror half of the crops.
         rank, world_size: this process gets the rows ``rank::world_size`` of the batch.
-        hold: keep the split's photos on the device as uint8; by default where they take at most half of
-            what is free there. Otherwise they are read from the store ahead of use.
+        hold: keep the split's photos on the device as uint8; otherwise they are read from the store by a
+            thread, ahead of use. By default they are held on a GPU where they take at most half of what is
+            free there, and on a CPU where the store is in memory anyway.
 
     Raises:
         ValueError: an argument out of its range, or a split without photos.
@@ -86,10 +87,12 @@ class Batches:
         self._ahead: dict[int, Future[np.ndarray]] = {}
         self._reader: ThreadPoolExecutor | None = None
         self._photos: Tensor | None = None
-        if hold is None:
-            hold = len(rows) * SIDE * SIDE * 3 <= _free_bytes(self.device) // 2
+        if hold is None and self.device.type == "cpu":
+            hold = not isinstance(store.images, np.memmap)
+        elif hold is None:
+            hold = len(rows) * store.images[0].nbytes <= _free_bytes(self.device) // 2
         if hold and self.device.type != "cpu":
-            self._photos = store.tensor(split).to(self.device)
+            self._photos = self._load()
         elif not hold:
             self._reader = ThreadPoolExecutor(1, thread_name_prefix="batches")
 
@@ -163,17 +166,29 @@ class Batches:
         channels = torch.arange(3, device=self.device)[None, :, None, None]
         return photos[rows[:, None, None, None], channels, y[:, None, :, None], x[:, None, None, :]]
 
+    def _load(self) -> Tensor:
+        """The split's photos on the device, without a second copy of them all in memory."""
+        photos = torch.empty(len(self._rows), 3, SIDE, SIDE, dtype=torch.uint8, device=self.device)
+        for start in range(0, len(self._rows), 1024):
+            part = np.ascontiguousarray(self.store.images[self._rows[start : start + 1024]])
+            photos[start : start + len(part)] = torch.from_numpy(part)
+        return photos
+
     def _read_ahead(self, step: int) -> np.ndarray:
         """The crops of a step from the reading thread, which then goes on with the steps that follow."""
-        for wanted in range(step, step + AHEAD + 1):
-            if wanted not in self._ahead:
-                self._ahead[wanted] = self._reader.submit(self._cut, wanted)
-        self._ahead = {s: f for s, f in self._ahead.items() if step <= s or not f.cancel()}
+        wanted = range(step, step + AHEAD + 1)
+        for other in self._ahead.keys() - set(wanted):  # left from before a jump to another step
+            self._ahead.pop(other).cancel()
+        for soon in wanted:
+            if soon not in self._ahead:
+                self._ahead[soon] = self._reader.submit(self._cut, soon)
         return self._ahead.pop(step).result()
 
 
 def _free_bytes(device: torch.device) -> int:
-    """Memory that may be used on a device. Unknown, as on MPS and most CPUs, counts as 8 GiB."""
+    """Memory of a GPU that may be used."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
     return 8 << 30
