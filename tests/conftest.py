@@ -1,5 +1,6 @@
 """What more than one test file needs: tiny pages that run in a second."""
 
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -7,6 +8,9 @@ import nbformat
 import pytest
 
 from srlib.series import pages
+
+# A shell starts background jobs with SIGINT ignored, and children inherit that: the Ctrl-C tests would hang.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PARAMETERS = "\n".join(f"{name} = {value!r}" for name, value in pages.PARAMETERS.items()).replace("'", '"')
 LEDGER = """from IPython.display import display
