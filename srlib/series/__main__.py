@@ -118,6 +118,7 @@ def expect(run_folder: Path, expected: Path | None = None) -> Path:
     earlier = results.load_expected(path) if path.exists() else None
     about, torch = run["machine"], run["versions"]["torch"]
     machine = f"{about['device_name']}, {about['threads']} threads, {about['system']}, torch {torch}"
+    path.parent.mkdir(exist_ok=True)
     results.save_json(path, results.expect(ledger, run["command"], machine, earlier))
     return path
 
