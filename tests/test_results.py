@@ -142,3 +142,12 @@ def test_every_headline_is_recorded_by_the_committed_pages() -> None:
     notebooks = (pages.read(pages.folder() / f"{name}.ipynb") for name in pages.NAMES)
     ledger = results.merge(results.collect(notebook) for notebook in notebooks)
     assert set(results.HEADLINE) <= set(ledger)
+
+
+def test_committed_pages_agree_with_the_reference() -> None:
+    root = README.parent
+    notebooks = [nbformat.read(root / "notebooks" / f"{name}.ipynb", as_version=4) for name in pages.NAMES]
+    ledger = results.merge(results.collect(notebook) for notebook in notebooks)
+    expected = results.load_expected(root / "expected" / "sample-quick.json")
+    assert [str(difference) for difference in results.compare(ledger, expected)] == []
+    assert ledger.keys() == expected["results"].keys()
