@@ -35,6 +35,7 @@ from srlib.data import Batches, Store, open_store
 from srlib.data.build import CHUNK, build
 from srlib.data.folders import find_source
 from srlib.degrade import degrade
+from srlib.losses import mse
 from srlib.machine import choose_precision
 from srlib.models import build as build_model
 
@@ -116,7 +117,6 @@ def supplying(store: Store, repeats: int) -> None:
     """Batches against the training steps that use them up."""
     dtype, _ = choose_precision(torch.device("cpu"))
     batches = Batches(store, "train", BATCH, PATCH, "bicubic", SCALE)
-    from_disk = Batches(store, "train", BATCH, PATCH, "bicubic", SCALE, hold=False)
     model = build_model("subpixel").to(memory_format=torch.channels_last)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     lr, hr = batches.batch(0)
@@ -127,7 +127,7 @@ def supplying(store: Store, repeats: int) -> None:
             optimiser.zero_grad(set_to_none=True)
             with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
                 output = model(lr)
-            (output.float() - hr).square().mean().backward()
+            mse(output, hr).backward()
             optimiser.step()
 
     def supply(source: Batches) -> Callable[[], float]:
@@ -139,12 +139,10 @@ def supplying(store: Store, repeats: int) -> None:
         {
             network: lambda: rate(20 * BATCH, train),
             "batches": supply(batches),
-            "batches read ahead from disk": supply(from_disk),
         },
         repeats,
     )
-    for name in ("batches", "batches read ahead from disk"):
-        print(f"  {name + ' / training':36} {m[name] / m[network]:9.1f}")
+    print(f"  {'batches / training':36} {m['batches'] / m[network]:9.1f}")
 
 
 def reading(folder: Path, store: Store, repeats: int, most: int) -> None:

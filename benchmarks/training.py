@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from srlib.data import Batches, open_store
 from srlib.degrade import pair
+from srlib.losses import mse
 from srlib.machine import choose_device, choose_precision, resolve_runs
 from srlib.models import build, count_multiply_adds
 from srlib.training import TrainConfig, fit
@@ -117,7 +118,7 @@ def bare_step(config: TrainConfig, store, seconds: float, device: torch.device, 
         optimiser.zero_grad(set_to_none=True)
         with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
             output = model(lr)
-        (output.float() - hr).square().mean().backward()
+        mse(output, hr).backward()
         optimiser.step()
         synchronise(device)
         steps += 1
@@ -177,12 +178,12 @@ def main() -> None:
 
 def measure(patch: int, batch: int, files: list[Path], store, device, dtype, args) -> None:
     """One table: whole faces, or crops."""
-    config = TrainConfig(model="subpixel", batch_size=batch, patch=patch, steps=1000, validate_every=50)
+    config = TrainConfig(model="subpixel", batch_size=batch, patch=patch, steps=1000, validate_every=100)
     multiply_adds = count_multiply_adds(build("subpixel"), (1, 3, patch // SCALE, patch // SCALE))
     gflop = 3 * 2 * multiply_adds / 1e9  # forward, gradient of the input, gradient of the weights
     trial = max(bare_step(config, store, 1.0, device, dtype), 1)
     # long enough for --seconds, in whole intervals of validation
-    config = replace(config, steps=50 * max(2, round(args.seconds * trial / batch / 50)))
+    config = replace(config, steps=100 * max(2, round(args.seconds * trial / batch / 100)))
     parts = {
         "a, 0 workers": lambda: ordinary_loop(files, patch, batch, 0, args.seconds, device),
         "a, 2 workers": lambda: ordinary_loop(files, patch, batch, 2, args.seconds, device),

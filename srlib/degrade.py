@@ -167,5 +167,5 @@ def degrade(hr: Tensor, kernel: str, scale: int, *, round_lr: bool) -> Tensor:
 
 def pair(hr_u8: Tensor, kernel: str, scale: int, *, round_lr: bool = True) -> tuple[Tensor, Tensor]:
     """uint8 ``[N, C, H, W]`` to the training pair ``(lr, hr)`` of floats in [0, 1]."""
-    hr = hr_u8.float() / 255
+    hr = hr_u8.div(255)  # to float in the same pass
     return degrade(hr, kernel, scale, round_lr=round_lr), hr

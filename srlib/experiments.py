@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from srlib import checkpoints, color, data, degrade, losses, models, training
-from srlib.data import Store
+from srlib import checkpoints, color, degrade, losses, models, training
+from srlib.data import Store, batches
 from srlib.losses import Loss
 from srlib.training import TrainConfig
 
@@ -29,9 +29,10 @@ class Trained:
 
 
 def _sources() -> str:
-    """The code that a trained network depends on; a changed line anywhere in it makes new keys."""
-    files = [Path(module.__file__) for module in (color, degrade, models, losses, training)]
-    files += Path(data.__file__).parent.glob("*.py")
+    """The code that a trained network depends on; a changed line anywhere in it makes new keys. How photos
+    become a store is in the store's fingerprint already."""
+    files = [Path(module.__file__) for module in (color, degrade, batches, losses, training)]
+    files += Path(models.__file__).parent.glob("*.py")
     return hashlib.sha256(b"".join(f.read_bytes() for f in sorted(files))).hexdigest()
 
 

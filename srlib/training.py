@@ -37,6 +37,8 @@ class TrainConfig:
     Attributes:
         steps: length in steps, or None where ``minutes`` gives the length in time.
         batch_size: crops per step over all processes. patch: side of an HR crop in pixels.
+        late_patch: side of the crops in the last ``late_share`` of the training, where 0 means no change. Small
+            crops are many and cheap, but much of them lies at a border that whole photos do not have.
         schedule: from ``learning_rate`` to ``final_learning_rate`` by a cosine or exponentially (the
             lecture's 1e-2 to 1e-3), after ``warmup`` steps of linear rise; or constant.
         ema: decay of the running average of the weights, which is what ``fit`` returns; 0 for none.
@@ -52,6 +54,8 @@ class TrainConfig:
     minutes: float | None = None
     batch_size: int = 16
     patch: int = 88
+    late_patch: int = 0
+    late_share: float = 0.25
     learning_rate: float = 2e-3
     final_learning_rate: float = 1e-5
     schedule: str = "cosine"
@@ -170,10 +174,11 @@ def fit(
     loss = loss or LOSSES.get(config.loss)
     if loss is None:
         raise UsageError(f"unknown loss {config.loss!r}: choose from {', '.join(LOSSES)}, or pass a callable")
-    batches = Batches(
+    early = Batches(
         store, "train", config.batch_size, config.patch, config.kernel, config.scale, config.seed, device,
         rank=rank, world_size=world,
     )  # fmt: skip
+    late = early.with_patch(config.late_patch or config.patch)
     photos = store.tensor("val", limit=16) if store.counts().get("val") else None
 
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -237,6 +242,7 @@ def fit(
         while share < 1:
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(config, step, share)
+            batches = late if share >= 1 - config.late_share else early
             lr, hr = as_task(*batches.batch(step), config.task)
             optimiser.zero_grad(set_to_none=True)
             try:

@@ -3,6 +3,7 @@
 import argparse
 import datetime
 import os
+import re
 from pathlib import Path
 
 import torch
@@ -10,12 +11,14 @@ import torch.distributed as dist
 
 from srlib.data import CROPS, open_store
 from srlib.degrade import KERNELS
-from srlib.errors import UsageError
+from srlib.errors import DataError, UsageError
 from srlib.experiments import write_result
 from srlib.machine import choose_device, choose_precision, resolve_runs
 from srlib.models import MODELS, TASKS
 from srlib.training import SCHEDULES, TrainConfig, fit
 
+# How gloo and NCCL say that a process at the other end is gone.
+LOST_PEER = re.compile(r"(?i)connection (closed|reset|refused)|broken pipe|NCCL|timed out|peer")
 PRECISIONS = {"auto": None, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
@@ -31,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     length.add_argument("--minutes", type=float, help="length in minutes of training")
     add("--batch-size", type=int, default=default.batch_size, help="crops per step, over all processes")
     add("--patch", type=int, default=default.patch, help="side of an HR crop in pixels, at most 176")
+    add("--late-patch", type=int, default=default.late_patch, help="side in the last quarter of the training")
     add("--crop", default=default.crop, choices=CROPS, help="how faces of CelebA are cut")
     add("--kernel", default=default.kernel, choices=KERNELS, help="how LR is made")
     add("--learning-rate", type=float, default=default.learning_rate)
@@ -52,9 +56,10 @@ def main(args: argparse.Namespace) -> int:
     steps = TrainConfig.steps if args.steps is None and args.minutes is None else args.steps
     config = TrainConfig(
         model=args.model, task=args.task, steps=steps, minutes=args.minutes, batch_size=args.batch_size,
-        patch=args.patch, crop=args.crop, kernel=args.kernel, learning_rate=args.learning_rate,
-        final_learning_rate=args.final_learning_rate, schedule=args.schedule, loss=args.loss, ema=args.ema,
-        validate_every=args.validate_every, seed=args.seed,
+        patch=args.patch, late_patch=args.late_patch, crop=args.crop, kernel=args.kernel,
+        learning_rate=args.learning_rate, final_learning_rate=args.final_learning_rate,
+        schedule=args.schedule, loss=args.loss, ema=args.ema, validate_every=args.validate_every,
+        seed=args.seed,
     )  # fmt: skip
     out = Path(args.out)
     if (out / "model.pt").exists() and not args.resume:
@@ -71,12 +76,18 @@ def main(args: argparse.Namespace) -> int:
             torch.cuda.set_device(device)
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=datetime.timedelta(minutes=10))
-    precision = PRECISIONS[args.precision] or choose_precision(device)[0]
+    precision, reason = PRECISIONS[args.precision], f"{args.precision} as asked"
+    if precision is None:
+        precision, reason = choose_precision(device)
+    if world > 1:  # a measurement: all ranks take that of the first
+        chosen = [precision]
+        dist.broadcast_object_list(chosen, 0)
+        precision = chosen[0]
     try:
         store = open_store(args.data, resolve_runs(args.runs), args.crop)
         if rank == 0:
             print(store.describe())
-            print(f"{config.model} {config.task} on {device.type}, {world} process(es), {precision}", flush=True)
+            print(f"{config.model} {config.task} on {device.type}, {world} process(es), {reason}", flush=True)
         result = fit(config, store, device=device, precision=precision, out=out, resume=args.resume)
         if rank == 0:
             write_result(out, result, config)
@@ -85,6 +96,11 @@ def main(args: argparse.Namespace) -> int:
             seen = row["step"] * config.batch_size
             print(f"{row['step']:,} steps, {seen:,} crops in {row['seconds']:.0f} s{score}")
             print(f"wrote {out / 'model.pt'} and {out / 'history.json'}")
+    except RuntimeError as error:
+        if world == 1 or not LOST_PEER.search(str(error)):
+            raise
+        keeps = f"what {out / 'last.pt'} holds is good: --resume goes on from there"
+        raise DataError(f"process {rank} of {world} stops, since another one has ended; {keeps}") from None
     finally:
         if world > 1 and dist.is_initialized():
             dist.destroy_process_group()

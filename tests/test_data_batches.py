@@ -1,6 +1,6 @@
 """Batches: the same for a seed and a step whatever else differs, aligned, and made as the kernels say."""
 
-import time
+import mmap
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import torch
 from test_data_store import generate
 
 from srlib.data import Batches, Store, open_store
+from srlib.data.batches import AHEAD
 from srlib.degrade import KERNELS, degrade
 
 
@@ -102,36 +103,40 @@ def test_processes_together_see_the_batch_of_one(store: Store, world_size: int) 
     assert torch.equal(torch.stack(parts, dim=1).flatten(0, 1), whole)
 
 
-def test_reading_ahead_changes_nothing(store: Store) -> None:
-    held, ahead = Batches(store, "train", 8, 32), Batches(store, "train", 8, 32, hold=False)
-    for step in (0, 1, 2, 3, 50, 51, 4, 0):
-        assert torch.equal(held.crops(step), ahead.crops(step))
+def test_crops_of_another_size_come_from_the_same_photos(store: Store) -> None:
+    small, large = Batches(store, "train", 8, 32), Batches(store, "train", 8, 32).with_patch(64)
+    assert np.array_equal(small.draw(5).rows, large.draw(5).rows)
+    assert torch.equal(large.crops(5), Batches(store, "train", 8, 64).crops(5))
+    with pytest.raises(ValueError, match="got 180"):
+        small.with_patch(180)
 
 
-def test_photos_are_ready_before_they_are_asked_for(numbered: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    batches = Batches(numbered, "train", 8, 32, hold=False)
-    real = batches._cut
-
-    def slow(step: int) -> np.ndarray:
-        time.sleep(0.05)
-        return real(step)
-
-    monkeypatch.setattr(batches, "_cut", slow)
-    batches.crops(0)
-    time.sleep(0.3)  # as long as five reads, in which a training step would be computing
-    start = time.perf_counter()
-    for step in (1, 2, 3, 4):
-        batches.crops(step)
-    assert time.perf_counter() - start < 0.1
-
-
+@pytest.mark.skipif(not hasattr(mmap, "MADV_WILLNEED"), reason="this system takes no advice on memory maps")
 def test_a_memory_map_is_read_ahead_and_gives_the_same_crops(tmp_path: Path) -> None:
     photos = generate(tmp_path / "photos", 20)
     store = open_store(photos, tmp_path / "runs")
-    batches = Batches(store, "train", 8, 32)
-    assert batches._reader is not None
-    in_memory = replace(store, images=np.array(store.images))
-    assert torch.equal(batches.crops(3), Batches(in_memory, "train", 8, 32).crops(3))
+    advised = []
+
+    class Map:
+        def madvise(self, advice: int, start: int, length: int) -> None:
+            assert advice == mmap.MADV_WILLNEED
+            assert start % mmap.PAGESIZE == 0
+            advised.append((start, start + length))
+
+    batches = Batches(store, "train", 4, 32)
+    in_memory = Batches(replace(store, images=np.array(store.images)), "train", 4, 32)
+    real, store.images._mmap = store.images._mmap, Map()
+    try:
+        crops = batches.crops(0)
+    finally:
+        store.images._mmap = real
+    assert torch.equal(crops, in_memory.crops(0))
+    rows = batches.draw(AHEAD).rows
+    assert len(advised) == len(rows)
+    for row, (start, end) in zip(rows.tolist(), advised):
+        begin = store.images.offset + row * store.images.strides[0]
+        assert start <= begin
+        assert end == begin + store.images.strides[0]
 
 
 def test_photos_are_loaded_in_parts(store: Store) -> None:

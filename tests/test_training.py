@@ -296,6 +296,35 @@ def test_two_processes_equal_one(tmp_path):
     assert difference < 1e-5, f"largest difference {difference:.2g}"
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the processes in /proc")
+def test_one_process_that_dies_ends_all(tmp_path):
+    """Rank 1 is killed: all end soon, with a word about it, and the last checkpoint is good."""
+    out, log = tmp_path / "two", tmp_path / "log"
+    command = train_command(out, "--steps", "100000", "--validate-every", "5", torchrun=2)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "SRLIB_SAVE_SECONDS": "0"}
+    with (
+        log.open("w") as file,
+        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file) as all_,
+    ):
+        try:
+            while not (out / "last.pt").exists():
+                assert all_.poll() is None, log.read_text()
+                time.sleep(0.05)
+            ranks = Path(f"/proc/{all_.pid}/task/{all_.pid}/children").read_text().split()
+            assert len(ranks) == 2
+            os.kill(int(ranks[1]), signal.SIGKILL)
+            assert all_.wait(timeout=60) != 0
+        finally:
+            all_.kill()
+    assert not any(Path(f"/proc/{rank}").exists() for rank in ranks)
+    text = log.read_text()
+    assert "Signal 9 (SIGKILL)" in text, text
+    assert "Traceback" not in text.split("ChildFailedError")[0].replace(
+        'Traceback (most recent call last):\n  File "<frozen runpy>', ""
+    )
+    assert load(out / "last.pt")["step"] >= 5
+
+
 def test_train_and_evaluate_as_a_user_would(tmp_path):
     out = tmp_path / "out"
     assert run(train_command(out, "--steps", "6", "--task", "gray-gray")).returncode == 0

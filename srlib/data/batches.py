@@ -1,8 +1,11 @@
 """Training batches: a pure function of seed and step, with LR made on the device."""
 
+import mmap
+import os
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -11,7 +14,7 @@ from torch import Tensor
 from srlib.data.store import SIDE, Store
 from srlib.degrade import pair
 
-AHEAD = 4  # batches read ahead of use when photos stay on disk
+AHEAD = 4  # batches that the system is asked to read ahead of use when photos stay on disk
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,9 @@ class Batches:
         device: where the batch is wanted.
         flip: mirror half of the crops.
         rank, world_size: this process gets the rows ``rank::world_size`` of the batch.
-        hold: keep the split's photos on the device as uint8; otherwise they are read from the store by a
-            thread, ahead of use. By default they are held on a GPU where they take at most half of what is
-            free there, and on a CPU where the store is in memory anyway.
+        hold: keep the split's photos on a GPU as uint8; by default where they take at most half of what is
+            free there. Otherwise each batch is cut from the store, whose memory map the system is asked to
+            read ahead of use: a thread of ours would take time from the training that shares its cores.
 
     Raises:
         ValueError: an argument out of its range, or a split without photos.
@@ -70,8 +73,7 @@ class Batches:
         rows = store.rows(split)
         if not len(rows):
             raise ValueError(f"the split {split!r} has no photos: {store.describe()}")
-        if scale < 1 or not 0 < patch <= SIDE or patch % scale:
-            raise ValueError(f"patch must be a multiple of the scale {scale}, at most {SIDE}; got {patch}")
+        _check_patch(patch, scale)
         if batch_size < 1 or batch_size % world_size:
             raise ValueError(
                 f"batch_size must be a positive multiple of the {world_size} processes; got {batch_size}"
@@ -84,17 +86,18 @@ class Batches:
         self.device = torch.device(device)
         self._rows = rows
         self._orders: dict[int, np.ndarray] = {}
-        self._ahead: dict[int, Future[np.ndarray]] = {}
-        self._reader: ThreadPoolExecutor | None = None
         self._photos: Tensor | None = None
-        if hold is None and self.device.type == "cpu":
-            hold = not isinstance(store.images, np.memmap)
-        elif hold is None:
-            hold = len(rows) * store.images[0].nbytes <= _free_bytes(self.device) // 2
-        if hold and self.device.type != "cpu":
-            self._photos = self._load()
-        elif not hold:
-            self._reader = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        if self.device.type != "cpu":
+            if hold is None:
+                hold = len(rows) * store.images[0].nbytes <= _free_bytes(self.device) // 2
+            self._photos = self._load() if hold else None
+
+    def with_patch(self, patch: int) -> "Batches":
+        """The same photos, held once, in crops of another size."""
+        _check_patch(patch, self.scale)
+        other = copy(self)
+        other.patch = patch
+        return other
 
     def draw(self, step: int) -> Draw:
         """The crops of a step, this rank's part."""
@@ -122,8 +125,8 @@ class Batches:
         """The HR crops of a step on the device: uint8 ``[b, 3, patch, patch]``."""
         if self._photos is not None:
             return self._gather(self._photos, self.draw(step))
-        pixels = self._cut(step) if self._reader is None else self._read_ahead(step)
-        crops = torch.from_numpy(pixels)
+        self._announce(step + AHEAD)
+        crops = self._cut(step)
         if self.device.type == "cuda":
             crops = crops.pin_memory()
         return crops.to(self.device, non_blocking=True)
@@ -143,15 +146,15 @@ class Batches:
             self._orders[epoch] = random.permutation(len(self._rows))
         return self._orders[epoch]
 
-    def _cut(self, step: int) -> np.ndarray:
+    def _cut(self, step: int) -> Tensor:
         """Crops by plain slices: on a CPU an order of magnitude faster than indexing with arrays."""
         draw, patch, images = self.draw(step), self.patch, self.store.images
         out = np.empty((len(draw.rows), 3, patch, patch), np.uint8)
-        entries = zip(draw.rows.tolist(), draw.top.tolist(), draw.left.tolist(), draw.flip.tolist())
-        for i, (row, y, x, flip) in enumerate(entries):
-            crop = images[row, :, y : y + patch, x : x + patch]
-            out[i] = crop[..., ::-1] if flip else crop
-        return out
+        for i, (row, y, x) in enumerate(zip(draw.rows.tolist(), draw.top.tolist(), draw.left.tolist())):
+            out[i] = images[row, :, y : y + patch, x : x + patch]
+        crops, mirrored = torch.from_numpy(out), torch.from_numpy(draw.flip)
+        crops[mirrored] = crops[mirrored].flip(-1)  # five times as fast as a slice with a negative step
+        return crops
 
     def _gather(self, photos: Tensor, draw: Draw) -> Tensor:
         """Crops by indexing on the device: a handful of kernels, whatever the batch."""
@@ -174,15 +177,25 @@ class Batches:
             photos[start : start + len(part)] = torch.from_numpy(part)
         return photos
 
-    def _read_ahead(self, step: int) -> np.ndarray:
-        """The crops of a step from the reading thread, which then goes on with the steps that follow."""
-        wanted = range(step, step + AHEAD + 1)
-        for other in self._ahead.keys() - set(wanted):  # left from before a jump to another step
-            self._ahead.pop(other).cancel()
-        for soon in wanted:
-            if soon not in self._ahead:
-                self._ahead[soon] = self._reader.submit(self._cut, soon)
-        return self._ahead.pop(step).result()
+    def _announce(self, step: int) -> None:
+        """Let the system read the photos of a step that comes, while this one is computed. Once all have been
+        read it has them in memory, unless they do not fit there."""
+        images = self.store.images
+        if not isinstance(images, np.memmap) or not hasattr(mmap, "MADV_WILLNEED"):
+            return
+        size = images.strides[0]
+        if step * self.batch_size > len(self._rows) and len(self._rows) * size < _memory() // 2:
+            return
+        first = images.offset % mmap.ALLOCATIONGRANULARITY  # of the rows within the map
+        for row in self.draw(step).rows.tolist():
+            start = first + row * size
+            page = start // mmap.PAGESIZE * mmap.PAGESIZE
+            images._mmap.madvise(mmap.MADV_WILLNEED, page, start + size - page)
+
+
+def _check_patch(patch: int, scale: int) -> None:
+    if scale < 1 or not 0 < patch <= SIDE or patch % scale:
+        raise ValueError(f"patch must be a multiple of the scale {scale}, at most {SIDE}; got {patch}")
 
 
 def _free_bytes(device: torch.device) -> int:
@@ -192,3 +205,9 @@ def _free_bytes(device: torch.device) -> int:
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
     return 8 << 30
+
+
+@cache
+def _memory() -> int:
+    """Bytes of memory that this machine has; 0 where that is not known."""
+    return os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE if "SC_PHYS_PAGES" in os.sysconf_names else 0

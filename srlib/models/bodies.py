@@ -1,0 +1,100 @@
+"""Bodies: stacks of convolutions that make features at LR size."""
+
+import torch
+from torch import Tensor, nn
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(relu(conv(x))), without normalisation (EDSR, Lim et al. 2017, figure 2c)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(torch.relu(self.first(x)))
+
+
+def _conv(cin: int, cout: int, kernel: int, batch_norm: bool, dropout: float) -> list[nn.Module]:
+    layers: list[nn.Module] = [nn.Conv2d(cin, cout, kernel, padding=kernel // 2)]
+    if batch_norm:
+        layers.append(nn.BatchNorm2d(cout))
+    layers.append(nn.ReLU())
+    if dropout:
+        layers.append(nn.Dropout2d(dropout))
+    return layers
+
+
+def plain_body(
+    in_channels: int, width: int, depth: int, batch_norm: bool = False, dropout: float = 0.0
+) -> nn.Sequential:
+    """The lecture's stack: 5x5 to ``width``, ``depth`` times 3x3, 3x3 to ``width // 2``; ReLU after each."""
+    layers = _conv(in_channels, width, 5, batch_norm, dropout)
+    for _ in range(depth):
+        layers += _conv(width, width, 3, batch_norm, dropout)
+    layers += _conv(width, width // 2, 3, batch_norm, dropout)
+    return nn.Sequential(*layers)
+
+
+def residual_body(in_channels: int, width: int, blocks: int) -> nn.Sequential:
+    """A 3x3 convolution to ``width`` and ``blocks`` residual blocks."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, width, 3, padding=1), nn.ReLU(), *(ResidualBlock(width) for _ in range(blocks))
+    )
+
+
+class CollapsibleConv2d(nn.Module):
+    """A 3x3 convolution that trains as two, and as a residual where input and output are alike.
+
+    ``y = squeeze(expand(x)) + x``: 3x3 to ``expansion`` times the channels, 1x1 back, nothing non-linear
+    between. All of it is one linear map, so the two kernels are multiplied before they meet the image: a
+    step costs hardly more than one convolution, the gradient walks in the larger space, and a network in
+    use is :meth:`folded` into plain convolutions (SESR, Bhardwaj et al. 2022, arXiv 2103.09404).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, expansion: int = 2) -> None:
+        super().__init__()
+        hidden = expansion * max(in_channels, out_channels)
+        self.expand = nn.Parameter(nn.init.kaiming_normal_(torch.empty(hidden, in_channels, 3, 3)))
+        self.squeeze = nn.Parameter(torch.randn(out_channels, hidden) * (0.5 / hidden) ** 0.5)
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.residual = in_channels == out_channels
+
+    def weight(self) -> Tensor:
+        """The 3x3 kernel that all of it amounts to, ``[out, in, 3, 3]``."""
+        weight = (self.squeeze @ self.expand.flatten(1)).unflatten(1, self.expand.shape[1:])
+        if self.residual:
+            weight = weight.clone()
+            weight[:, :, 1, 1] += torch.eye(len(weight), dtype=weight.dtype, device=weight.device)
+        return weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):  # the product of kernels keeps its precision
+            weight = self.weight()
+        return nn.functional.conv2d(x, weight, self.bias, padding=1)
+
+    def folded(self) -> nn.Conv2d:
+        """The plain convolution that computes the same."""
+        weight = self.weight().detach()
+        conv = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1).to(weight)
+        conv.load_state_dict({"weight": weight, "bias": self.bias.detach()})
+        return conv
+
+
+class CollapsibleBody(nn.Module):
+    """A 3x3 convolution to ``width``, ``depth`` more with their own residuals, and one long residual over all.
+
+    Made of :class:`CollapsibleConv2d`: folded, it is a plain stack of convolutions and ReLU, and one sum.
+    """
+
+    def __init__(self, in_channels: int, width: int, depth: int) -> None:
+        super().__init__()
+        self.first = CollapsibleConv2d(in_channels, width)
+        self.rest = nn.Sequential(
+            *(layer for _ in range(depth) for layer in (CollapsibleConv2d(width, width), nn.ReLU()))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.first(x))
+        return x + self.rest(x)

@@ -1,0 +1,171 @@
+"""Whole networks: ``Upscaler(body, head, skip)`` by name, the baseline, and what is wrapped around them."""
+
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from srlib.color import from_ycbcr, to_ycbcr
+from srlib.degrade import upsample
+from srlib.models.bodies import CollapsibleBody, plain_body, residual_body
+from srlib.models.heads import HEADS
+from srlib.models.initialisation import initialise_
+
+
+class Upscaler(nn.Module):
+    """``[N, in, h, w]`` in [0, 1] to ``[N, out, h * scale, w * scale]``; the output is not clamped.
+
+    Args:
+        skip: an interpolation to add to the output ("bicubic", ...), or None. With a skip the network
+            learns only what the interpolation lacks (VDSR, Kim et al. 2016). A gray input is added to
+            each of the output channels.
+    """
+
+    def __init__(self, body: nn.Module, head: nn.Module, scale: int, skip: str | None) -> None:
+        super().__init__()
+        self.body, self.head, self.scale, self.skip = body, head, scale, skip
+
+    def forward(self, lr: Tensor) -> Tensor:
+        out = self.head(self.body(lr))
+        return out if self.skip is None else upsample(lr, self.scale, self.skip) + out.to(lr.dtype)
+
+
+def folded(model: nn.Module) -> nn.Module:
+    """A copy for use: every layer that was trained in a larger form is the plain convolution that it equals."""
+    model = deepcopy(model)
+    for parent in list(model.modules()):
+        for name, layer in parent.named_children():
+            if hasattr(layer, "folded"):
+                setattr(parent, name, layer.folded())
+    return model
+
+
+class Interpolation(nn.Module):
+    """A baseline with the interface of a network: nothing to train, output clamped to [0, 1]."""
+
+    def __init__(self, interpolation: str = "bicubic", scale: int = 4) -> None:
+        super().__init__()
+        self.interpolation, self.scale = interpolation, scale
+
+    def forward(self, lr: Tensor) -> Tensor:
+        return upsample(lr, self.scale, self.interpolation).clamp(0, 1)
+
+
+class PerChannel(nn.Module):
+    """A gray-to-gray network applied to R, G and B in turn and merged: the lecture's final model."""
+
+    def __init__(self, gray_model: nn.Module) -> None:
+        super().__init__()
+        self.gray_model = gray_model
+
+    def forward(self, lr: Tensor) -> Tensor:
+        n, c, h, w = lr.shape
+        out = self.gray_model(lr.reshape(n * c, 1, h, w))
+        return out.reshape(n, c, *out.shape[-2:])
+
+
+class LumaOnly(nn.Module):
+    """Luma through a gray-to-gray network, chroma by bicubic interpolation: what the field's papers do.
+
+    ``[N, 3, h, w]`` to ``[N, 3, h * scale, w * scale]``. Luma is full-range BT.601, the gray that the network
+    was trained on. Not clamped.
+    """
+
+    def __init__(self, gray_model: nn.Module, scale: int = 4) -> None:
+        super().__init__()
+        self.gray_model, self.scale = gray_model, scale
+
+    def forward(self, lr: Tensor) -> Tensor:
+        ycbcr = to_ycbcr(lr, limited=False)
+        luma = self.gray_model(ycbcr[:, :1])
+        chroma = upsample(ycbcr[:, 1:], self.scale).to(luma.dtype)
+        return from_ycbcr(torch.cat([luma, chroma], dim=1), limited=False)
+
+
+class SelfEnsemble(nn.Module):
+    """The mean over 8 flips and rotations of the input, each turned back (Timofte et al. 2016); 8x the cost."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, lr: Tensor) -> Tensor:
+        outputs = []
+        for turns in range(4):
+            turned = torch.rot90(lr, turns, dims=(-2, -1))
+            outputs.append(torch.rot90(self.model(turned), -turns, dims=(-2, -1)))
+            mirrored = self.model(turned.flip(-1)).flip(-1)
+            outputs.append(torch.rot90(mirrored, -turns, dims=(-2, -1)))
+        return torch.stack(outputs).mean(dim=0)
+
+
+def upscaler(
+    in_channels: int,
+    out_channels: int,
+    *,
+    scale: int = 4,
+    body: str = "residual",
+    width: int = 64,
+    depth: int = 3,
+    head: str = "subpixel",
+    skip: str | None = "bicubic",
+    init: str = "default",
+    batch_norm: bool = False,
+    dropout: float = 0.0,
+) -> Upscaler:
+    """A network from its parts; every named model is one call of this.
+
+    Args:
+        body: ``plain`` (the lecture's) or ``residual``. head: a key of ``HEADS``.
+        width: channels at LR size. depth: 3x3 layers between first and last (plain) or blocks (residual).
+        init: ``default``, ``orthogonal`` or ``kaiming``, see :func:`initialise_`; a head that starts
+            from ICNR keeps it.
+
+    Raises:
+        ValueError: unknown body, head or initialisation.
+    """
+    if head not in HEADS:
+        raise ValueError(f"unknown head {head!r}: choose from {', '.join(HEADS)}")
+    if body == "plain":
+        trunk, features = plain_body(in_channels, width, depth, batch_norm, dropout), width // 2
+    elif body in ("residual", "collapsible"):
+        if batch_norm or dropout:
+            raise ValueError("BatchNorm and Dropout belong to the plain body only")
+        trunk = residual_body(in_channels, width, depth) if body == "residual" else None
+        trunk, features = trunk or CollapsibleBody(in_channels, width, depth), width
+    else:
+        raise ValueError(f"unknown body {body!r}: choose plain, residual or collapsible")
+    top = HEADS[head](features, out_channels, scale)
+    initialise_(trunk, init)
+    if not head.endswith(("icnr", "box", "tied", "ramp")):  # these start from ICNR
+        initialise_(top, init)
+    if skip is not None:
+        # Start close to the interpolation: the first steps then improve on it instead of finding it.
+        for layer in top.modules():
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+                layer.weight.data.mul_(0.1)
+    return Upscaler(trunk, top, scale, skip)
+
+
+_LECTURE = {"body": "plain", "width": 64, "depth": 1, "skip": None, "init": "orthogonal"}
+MODELS: dict[str, dict] = {
+    "subpixel": _LECTURE,
+    "subpixel-bn": {**_LECTURE, "batch_norm": True},
+    "subpixel-dropout": {**_LECTURE, "dropout": 0.1},
+    "subpixel-bn-dropout": {**_LECTURE, "batch_norm": True, "dropout": 0.1},
+    "residual": {"body": "residual", "width": 64, "depth": 3, "head": "subpixel-icnr", "skip": "bicubic"},
+}
+TASKS = {"rgb-rgb": (3, 3), "gray-rgb": (1, 3), "gray-gray": (1, 1)}
+
+
+def build(name: str, task: str = "rgb-rgb", scale: int = 4, **options) -> Upscaler:
+    """A named network for a task, with any argument of :func:`upscaler` changed by ``options``.
+
+    Raises:
+        ValueError: unknown model or task, or an option that :func:`upscaler` refuses.
+    """
+    if name not in MODELS:
+        raise ValueError(f"unknown model {name!r}: choose from {', '.join(MODELS)}")
+    if task not in TASKS:
+        raise ValueError(f"unknown task {task!r}: choose from {', '.join(TASKS)}")
+    return upscaler(*TASKS[task], **{"scale": scale, **MODELS[name], **options})
