@@ -146,6 +146,7 @@ def ledger(**changes):
         "03.forensics.bicubic_clean": 27.0,
         "03.peak_of_picture.cost": 0.2,
         "03.rgb.seed_range": 0.05,
+        "03.rgb.seed_distance": 20.0,
         "03.plain.rgb_psnr": 26.0,
         "03.gray.gray_psnr": 28.0,
         "03.rgb.rgb_psnr": 27.5,
