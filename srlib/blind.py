@@ -93,10 +93,10 @@ class BlindTest:
         sides = [self.photo, trial.picture] if trial.photo_is_left else [trial.picture, self.photo]
         return torch.cat([sides[0], torch.ones(3, self.photo.shape[1], 8), sides[1]], dim=2)
 
-    def sheet(self, columns: int = 3) -> Figure:
+    def sheet(self, columns: int = 3, zoom: int = 2) -> Figure:
         """All questions on one sheet of paper, numbered from 1."""
         pairs = [self.pair(i) for i in range(len(self.trials))]
-        return plots.gallery(pairs, [f"{i + 1}:  L or R?" for i in range(len(pairs))], columns=columns)
+        return plots.gallery(pairs, [f"{i + 1}:  L or R?" for i in range(len(pairs))], columns=columns, zoom=zoom)
 
     def curve(self) -> Figure:
         """Share of right answers against PSNR, a line for each kind, with Wilson's 68 % intervals."""

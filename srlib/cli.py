@@ -16,6 +16,7 @@ COMMANDS = {
     "cache": ("srlib.data.command", "decode a folder of photos once, into a store"),
     "train": ("srlib.training_command", "train one network from photos, alone or under torchrun"),
     "evaluate": ("srlib.evaluation_command", "score a network beside bicubic on the same images"),
+    "upscale": ("srlib.upscaling_command", "enlarge photos four times by a network"),
     "doctor": ("srlib.doctor", "check this machine, line by line"),
 }
 
