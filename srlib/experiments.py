@@ -10,11 +10,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from srlib import checkpoints, color, degrade, losses, models, training
-from srlib.data import Store, batches
+from srlib import checkpoints, training
+from srlib.data import Store
 from srlib.losses import Loss
 from srlib.training import TrainConfig
 
+# Of the rest, how photos become a store is in the store's fingerprint already.
+SOURCES = ("color.py", "config.py", "degrade.py", "losses.py", "training.py", "data/batches.py", "models/*.py")
 Measure = Callable[[nn.Module], dict[str, float]]
 
 
@@ -29,10 +31,8 @@ class Trained:
 
 
 def _sources() -> str:
-    """The code that a trained network depends on; a changed line anywhere in it makes new keys. How photos
-    become a store is in the store's fingerprint already."""
-    files = [Path(module.__file__) for module in (color, degrade, batches, losses, training)]
-    files += Path(models.__file__).parent.glob("*.py")
+    """The code that a trained network depends on; a changed line anywhere in it makes new keys."""
+    files = [file for pattern in SOURCES for file in Path(__file__).parent.glob(pattern)]
     return hashlib.sha256(b"".join(f.read_bytes() for f in sorted(files))).hexdigest()
 
 
@@ -67,7 +67,7 @@ def train_once(
     *,
     device: torch.device,
     precision: torch.dtype,
-    fresh: bool = False,
+    fresh: float = 0.0,
     init: dict | None = None,
     loss: Loss | None = None,
     measure: Measure | None = None,
@@ -78,13 +78,14 @@ def train_once(
 
     ``measure`` maps the averaged network to numbers that join every row of the history and are kept with it
     (its source is part of the key). An interrupted training goes on where it was. With ``on_log`` the
-    training always runs, since what the callback saw is not kept. ``fresh`` trains again from the start.
+    training always runs, since what the callback saw is not kept. What was
+    trained before ``fresh`` (seconds since 1970; infinity: ever) is trained again from the start.
     """
     key = experiment_key(config, store, precision, init, loss, measure)
     folder = runs / "experiments" / key
     done = folder / "model.pt"
     label = f"{config.model} {config.task}, seed {config.seed}"
-    if done.exists() and not fresh and on_log is None:
+    if _made_since(done, fresh) and on_log is None:
         model, _ = training.load_model(done, device)
         history = json.loads((folder / "history.json").read_text())
         say(f"{label}: loaded from runs/experiments/{key}, trained before in {history[-1]['seconds']:.0f} s")
@@ -96,7 +97,7 @@ def train_once(
         if on_log is not None:
             on_log(step, model, row)
 
-    resume = not fresh and on_log is None and (folder / "last.pt").exists()
+    resume = on_log is None and _made_since(folder / "last.pt", fresh)
     result = training.fit(
         config, store, device=device, precision=precision, out=folder, resume=resume, init=init, loss=loss,
         on_log=log,
@@ -108,6 +109,10 @@ def train_once(
     score = f", validation {row['val_psnr']:.2f} dB" if "val_psnr" in row else ""
     say(f"{label}: {went_on}trained {row['step']} steps in {row['seconds']:.0f} s{score}")
     return Trained(result.model, result.history, key, False)
+
+
+def _made_since(file: Path, moment: float) -> bool:
+    return file.exists() and file.stat().st_mtime >= moment
 
 
 def write_result(folder: Path, result: training.Fit, config: TrainConfig) -> None:

@@ -33,7 +33,7 @@ class Page:
     precision: torch.dtype
     runs: Path
     store: Store
-    fresh: bool = False
+    fresh: float = 0.0  # networks trained before this moment are trained again
     ledger: dict[str, dict[str, Any]] = field(default_factory=dict)
     verdicts: list[tuple[str, str, str]] = field(default_factory=list)
 
@@ -145,7 +145,8 @@ def open_page(name: str, *, data: str, budget: str, seed: int, device: str, runs
     plots.use_style()
     print(f"budget {budget}, seed {seed}, {where.type}, {reason}")
     print(store.describe())
-    page = Page(name, data, budget, seed, where, precision, folder, store, bool(os.environ.get("SRLIB_FRESH")))
+    fresh = float(os.environ.get("SRLIB_FRESH", 0))  # the start of the run that asked for it
+    page = Page(name, data, budget, seed, where, precision, folder, store, fresh)
     if page.test_split == "val":
         print("no test photos here: the page scores the validation photos instead")
     return page

@@ -4,12 +4,11 @@ A batch is a pure function of (seed, step) and the learning rate of (config, pro
 only weights, averages, optimiser, random state and the step to go on exactly where it stopped.
 """
 
-import math
 import os
 import time
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -19,6 +18,7 @@ from tqdm.auto import tqdm
 
 from srlib.checkpoints import FORMAT, load, random_state, require_same, save, set_random_state
 from srlib.color import to_gray
+from srlib.config import TrainConfig, learning_rate
 from srlib.data import Batches, Store
 from srlib.degrade import pair
 from srlib.errors import UsageError
@@ -26,72 +26,6 @@ from srlib.losses import LOSSES, Loss
 from srlib.machine import choose_precision
 from srlib.metrics import mse, to_decibel
 from srlib.models import build
-
-SCHEDULES = ("cosine", "exponential", "constant")
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Everything that shapes a training. ``options`` go to :func:`srlib.models.build`.
-
-    Attributes:
-        steps: length in steps, or None where ``minutes`` gives the length in time.
-        batch_size: crops per step over all processes. patch: side of an HR crop in pixels.
-        late_patch: side of the crops in the last ``late_share`` of the training, where 0 means no change. Small
-            crops are many and cheap, but much of them lies at a border that whole photos do not have.
-        schedule: from ``learning_rate`` to ``final_learning_rate`` by a cosine or exponentially (the
-            lecture's 1e-2 to 1e-3), after ``warmup`` steps of linear rise; or constant.
-        ema: decay of the running average of the weights, which is what ``fit`` returns; 0 for none.
-        clip: largest norm of the gradient; 0 for none.
-        loss: a key of ``srlib.losses.LOSSES``, or the name of a callable that is given to ``fit``.
-        crop: how faces of CelebA were cut when the store was made; recorded, not applied here.
-    """
-
-    model: str = "residual"
-    task: str = "rgb-rgb"
-    options: dict = field(default_factory=dict)
-    steps: int | None = 600
-    minutes: float | None = None
-    batch_size: int = 16
-    patch: int = 88
-    late_patch: int = 0
-    late_share: float = 0.25
-    learning_rate: float = 2e-3
-    final_learning_rate: float = 1e-5
-    schedule: str = "cosine"
-    warmup: int = 20
-    loss: str = "mse"
-    ema: float = 0.99
-    clip: float = 1.0
-    kernel: str = "bicubic"
-    crop: str = "center"
-    scale: int = 4
-    seed: int = 0
-    validate_every: int = 100
-
-    def __post_init__(self) -> None:
-        if (self.steps is None) == (self.minutes is None):
-            raise UsageError(f"give steps or minutes, not both: got {self.steps} and {self.minutes}")
-        length = self.steps if self.minutes is None else self.minutes
-        if length <= 0:
-            raise UsageError(f"steps and minutes must be positive, got {length}")
-        if self.schedule not in SCHEDULES:
-            raise UsageError(f"unknown schedule {self.schedule!r}: choose from {', '.join(SCHEDULES)}")
-        if self.learning_rate <= 0 or self.final_learning_rate <= 0:
-            raise UsageError("learning rates must be positive")
-        if not 0 <= self.ema < 1:
-            raise UsageError(f"ema must lie in [0, 1), got {self.ema}")
-
-
-def learning_rate(config: TrainConfig, step: int, progress: float) -> float:
-    """The rate at a step; ``progress`` runs from 0 to 1 over the training."""
-    rise = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
-    start, end = config.learning_rate, config.final_learning_rate
-    if config.schedule == "constant":
-        return rise * start
-    if config.schedule == "exponential":
-        return rise * start * (end / start) ** progress
-    return rise * (end + (start - end) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 def as_task(lr: Tensor, hr: Tensor, task: str) -> tuple[Tensor, Tensor]:
@@ -307,8 +241,3 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Modul
     model = build(config.model, config.task, config.scale, **config.options)
     model.load_state_dict(content["average"])
     return model.to(device).eval(), config
-
-
-def with_seed(config: TrainConfig, seed: int) -> TrainConfig:
-    """The same training from another seed."""
-    return replace(config, seed=seed)

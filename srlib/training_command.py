@@ -9,13 +9,14 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from srlib.config import SCHEDULES, TrainConfig
 from srlib.data import CROPS, open_store
 from srlib.degrade import KERNELS
 from srlib.errors import DataError, UsageError
 from srlib.experiments import write_result
 from srlib.machine import choose_device, choose_precision, resolve_runs
 from srlib.models import MODELS, TASKS
-from srlib.training import SCHEDULES, TrainConfig, fit
+from srlib.training import fit
 
 # How gloo and NCCL say that a process at the other end is gone.
 LOST_PEER = re.compile(r"(?i)connection (closed|reset|refused)|broken pipe|NCCL|timed out|peer")

@@ -1,6 +1,7 @@
 """The loop: what it learns, that it resumes to the last bit, and what it refuses."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -211,7 +212,8 @@ def test_experiments_are_shared_and_keyed_by_what_shapes_them(store, tmp_path):
     assert first.history == second.history
     assert "trained 12 steps" in said[0]
     assert f"loaded from runs/experiments/{first.key}" in said[1]
-    assert not train_once(SMALL, store, tmp_path, fresh=True, **options).reused
+    assert not train_once(SMALL, store, tmp_path, fresh=math.inf, **options).reused
+    assert train_once(SMALL, store, tmp_path, fresh=time.time() - 60, **options).reused, "trained since then"
 
     def key(config=SMALL, **more):
         return experiment_key(config, store, torch.float32, **more)
