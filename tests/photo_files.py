@@ -1,0 +1,67 @@
+"""Pictures to enlarge and a tiny network to do it, for the tests of ``upscale``."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from srlib import checkpoints, models
+from srlib.cli import main
+from srlib.training import TrainConfig
+
+PORTRAITS = Path(__file__).parents[2] / "shared" / "data" / "portraits"
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    """uint8, without any structure: no error hides in it."""
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def smooth(width: int, height: int) -> np.ndarray:
+    """uint8 ``[height, width, 3]`` that JPEG and WebP hardly change; no two corners are alike."""
+    across, down = np.linspace(0, 1, width)[None, :], np.linspace(0, 1, height)[:, None]
+    return (255 * np.stack([across + 0 * down, down + 0 * across, across * down], axis=-1)).astype(np.uint8)
+
+
+def network(seed: int = 0, task: str = "rgb-rgb", **options) -> nn.Module:
+    torch.manual_seed(seed)
+    return models.build("residual", task, **{"width": 8, "depth": 1, **options}).eval()
+
+
+def as_tensor(pixels: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+
+
+def save_checkpoint(path: Path, task: str = "rgb-rgb", **changes) -> Path:
+    """A tiny network over bicubic, nearly untouched by training, as ``srlib train`` writes it."""
+    options = {"width": 8, "depth": 1}
+    model = network(task=task, **options, **changes)
+    config = TrainConfig(task=task, options=options, **changes)
+    content = {"format": checkpoints.FORMAT, "config": asdict(config), "average": model.state_dict()}
+    checkpoints.save(path, content)
+    return path
+
+
+def saved(path: Path | str, mode: str = "RGB", size: tuple[int, int] = (12, 10), **options) -> Path:
+    """A small picture file; its folders are made."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(smooth(*size)).convert(mode).save(path, **options)
+    return path
+
+
+def files(folder: Path | str = ".") -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if not path.is_dir()}
+
+
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """``upscale`` by a tiny network, in an empty folder."""
+    weights, here = save_checkpoint(tmp_path / "tiny.pt"), tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    return lambda *words: main(["upscale", "--model", str(weights), "--device", "cpu", *map(str, words)])
