@@ -43,3 +43,16 @@ def test_errors_of_a_figure() -> None:
 def test_as_array_takes_gray_rgb_floats_and_bytes() -> None:
     assert plots.as_array(torch.tensor([[-1.0, 0.5, 2.0]])).tolist() == [[[0] * 3, [128] * 3, [255] * 3]]
     assert plots.as_array(np.full((3, 1, 1), 7, np.uint8)).tolist() == [[[7, 7, 7]]]
+
+
+def test_table_shows_every_cell_once_as_html_and_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[dict] = []
+    monkeypatch.setattr("IPython.display.display", lambda bundle, raw: shown.append(bundle))
+    plots.table([{"name": "a < b", "dB": "1.50"}, {"name": "c", "dB": "12.25"}], "two rows")
+    html, text = shown[0]["text/html"], shown[0]["text/plain"]
+    assert html.count("<tr>") == 3
+    assert "<caption>two rows</caption>" in html
+    assert "a &lt; b" in html
+    assert text.splitlines() == ["name   dB", "a < b  1.50", "c      12.25"]
+    with pytest.raises(ValueError, match="exactly the columns name, dB"):
+        plots.table([{"name": "a", "dB": "1"}, {"name": "b"}])
