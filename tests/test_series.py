@@ -109,13 +109,15 @@ def test_results_are_compared_with_what_is_expected(
     tiny_series()
     monkeypatch.setattr(runner, "EXPECTED", tmp_path)
     ledger = {"01.gain": {"value": 1.52, "unit": "dB"}, "05.gain": {"value": 9.0, "unit": "dB"}}
-    reference = results.expect(ledger, "make course", "some machine")
+    reference = results.expect(ledger, "python -m srlib run --seed 0", "some machine")
     results.save_json(tmp_path / "sample-smoke.json", reference)
     assert run(tmp_path / "runs", "--only", "01") == 0
     assert "not as expected" not in capsys.readouterr().out
     assert run(tmp_path / "runs", "--only", "05") == 0
     assert "not as expected: 05.gain: 1.50 dB, expected 9.00 dB within 0.15" in capsys.readouterr().out
     assert "05.gain: 1.50 dB" in (tmp_path / "runs" / NAME / "index.html").read_text()
+    assert run(tmp_path / "runs", "--only", "05", "--seed", "1") == 0
+    assert "not as expected" not in capsys.readouterr().out, "the reference was made with seed 0"
 
 
 # ---------------------------------------------------------------- wrong usage
