@@ -48,9 +48,8 @@ def find_weights(model: str | Path, runs: str | Path = "runs") -> Path:
             return candidate
     shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.pt"))) or "none"
     own = ", ".join(sorted(file.parent.name for file in folder.glob("*/model.pt"))) or "none"
-    raise UsageError(
-        f"no model {str(model)!r}: shipped are {shipped}; in {folder} there are {own}; or give a file"
-    )
+    choices = f"choose one shipped ({shipped}), one in {folder} ({own}), or a file"
+    raise UsageError(f"no model {str(model)!r}: {choices}")
 
 
 def load_network(path: Path) -> tuple[nn.Module, str]:

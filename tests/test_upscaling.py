@@ -184,7 +184,8 @@ def test_names_mean_own_weights_before_shipped_ones(tmp_path, monkeypatch):
         save_checkpoint(runs / name / "model.pt")
         assert upscaling.find_weights(name, runs) == runs / name / "model.pt"
     with pytest.raises(
-        UsageError, match=r"no model 'huge': shipped are base, small; in .*runs there are base, v1.2"
+        UsageError,
+        match=r"no model 'huge': choose one shipped \(base, small\), one in .*runs \(base, v1.2\), or a file",
     ):
         upscaling.find_weights("huge", runs)
     assert srlib.upscale(noise(8, 8, 3), "small", runs=runs, device="cpu").shape == (32, 32, 3)

@@ -99,7 +99,7 @@ def test_where_pictures_go(upscale, words, written):
         (("a.jpg", "--tile", "0"), "a tile must have at least 1 pixel a side, got 0"),
         (("a.jpg", "--model", "none.pt"), "none.pt: no such checkpoint"),
         (("a.jpg", "--model", "a.jpg"), "no model 'a.jpg'"),
-        (("a.jpg", "--model", "huge"), "no model 'huge': shipped are"),
+        (("a.jpg", "--model", "huge"), "no model 'huge': choose one shipped"),
         (("a.jpg", "--device", "abacus"), "unknown device 'abacus'"),
     ],
 )
