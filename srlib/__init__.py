@@ -1,7 +1,7 @@
 """srlib: the training and metric code under a course on single-image super-resolution.
 
 The rooms, from the ground up; each imports only from those before it: color, degrade, data, models,
-equivalence, metrics, grids, losses, machine, checkpoints, training, experiments, evaluation, pictures,
+equivalence, metrics, grids, losses, machine, checkpoints, config, training, experiments, evaluation, pictures,
 upscaling, plots, blind, results, page, series, cli.
 """
 

@@ -20,7 +20,7 @@ import torch
 from PIL import Image, ImageCms, ImageDraw, ImageFont
 from torch.nn.functional import avg_pool2d
 
-from srlib.data.decode import ORIENTATION, TURNS, BadPhoto, _opened
+from srlib.data.decode import ORIENTATION, TURNS, BadPhoto, opened
 from srlib.degrade import upsample
 
 # What is written, by the ending of the name.
@@ -80,7 +80,7 @@ def read(path: Path) -> Picture:
     data = path.read_bytes()
     notes = []
     # Pillow warns of damaged EXIF, which can be done without, and of size, which has its own check.
-    with warnings.catch_warnings(action="ignore"), _opened(data) as image:
+    with warnings.catch_warnings(action="ignore"), opened(data) as image:
         if (frames := getattr(image, "n_frames", 1)) > 1:
             notes.append(f"the first of its {frames} frames or pages")
         tiles = image.tile  # how the pixels are stored; loading empties the list

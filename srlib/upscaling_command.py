@@ -167,7 +167,7 @@ def plan(photos: list[str], output: str | None, *, compare: bool) -> tuple[list[
 def _photos_in(folder: Path) -> tuple[list[Path], dict[Path, str]]:
     """Photos at any depth, relative to the folder, and what should be photos but cannot be opened."""
     try:
-        source = folders._any_folder(folder)
+        source = folders.any_folder(folder)
     except PermissionError as error:
         raise UsageError(f"{printable(error.filename or folder)} cannot be listed: permission denied") from None
     return [Path(photo.path) for photo in source.photos], {Path(path): why for path, why in source.bad.items()}

@@ -44,7 +44,7 @@ def test_a_usage_error_is_one_line_without_a_traceback(
     assert capsys.readouterr().err == "error: --runs x: no such thing\n"
 
 
-@pytest.mark.parametrize("command", [c for c in ("train", "evaluate", "cache") if c in cli.COMMANDS])
+@pytest.mark.parametrize("command", [c for c in ("train", "evaluate", "cache", "upscale") if c in cli.COMMANDS])
 def test_commands_for_a_bare_gpu_machine_need_only_the_light_core(command: str) -> None:
     block = f"import sys; sys.modules.update(dict.fromkeys({HEAVY!r}))"
     words = f"{block}; from srlib.cli import main; main([{command!r}, '--help'])"

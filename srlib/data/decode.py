@@ -78,7 +78,7 @@ def square(data: bytes) -> np.ndarray:
     Raises:
         BadPhoto: the bytes cannot be read. SmallPhoto: the shorter side is below 176.
     """
-    with _opened(data) as image:
+    with opened(data) as image:
         width, height = image.size
         if min(width, height) < SIDE:
             raise SmallPhoto(f"{width}x{height}, the shorter side is below {SIDE}")
@@ -144,7 +144,7 @@ def _aligned(data: bytes) -> np.ndarray:
                 return pixels.numpy()
         except RuntimeError:
             pass
-    with _opened(data) as image:
+    with opened(data) as image:
         if image.width * image.height <= 4 * ALIGNED[0] * ALIGNED[1]:  # else it cannot turn out right
             image.load()
             image = ImageOps.exif_transpose(image)
@@ -156,7 +156,7 @@ def _aligned(data: bytes) -> np.ndarray:
 
 
 @contextmanager
-def _opened(data: bytes) -> Iterator[Image.Image]:
+def opened(data: bytes) -> Iterator[Image.Image]:
     """The photo with its header read; whatever goes wrong in the block, reading pixels included, is a
     BadPhoto: on broken files Pillow raises errors of nearly every type."""
     if not data:

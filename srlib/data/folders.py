@@ -25,7 +25,7 @@ def find_source(folder: str | Path) -> Source:
     if not root.is_dir():
         raise UsageError(f"{printable(root)} is a file: give the folder that holds the photos")
     try:
-        source = celeba.find(root) or _any_folder(root)
+        source = celeba.find(root) or any_folder(root)
     except PermissionError as error:
         raise UsageError(f"{printable(error.filename or root)} cannot be listed: permission denied") from None
     if not source.photos:
@@ -46,7 +46,7 @@ def split_of(path: str) -> str:
     return "train" if place < 0.8 else "val" if place < 0.9 else "test"
 
 
-def _any_folder(root: Path) -> Source:
+def any_folder(root: Path) -> Source:
     source = Source("folder", root)
     for path, entry in _walk(root, "", set()):
         ending = os.path.splitext(entry.name)[1].lower()

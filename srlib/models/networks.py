@@ -90,13 +90,13 @@ class SelfEnsemble(nn.Module):
         self.model = model
 
     def forward(self, lr: Tensor) -> Tensor:
-        outputs = []
+        total: Tensor | float = 0.0
         for turns in range(4):
             turned = torch.rot90(lr, turns, dims=(-2, -1))
-            outputs.append(torch.rot90(self.model(turned), -turns, dims=(-2, -1)))
+            total = total + torch.rot90(self.model(turned), -turns, dims=(-2, -1))
             mirrored = self.model(turned.flip(-1)).flip(-1)
-            outputs.append(torch.rot90(mirrored, -turns, dims=(-2, -1)))
-        return torch.stack(outputs).mean(dim=0)
+            total = total + torch.rot90(mirrored, -turns, dims=(-2, -1))
+        return total / 8
 
 
 def upscaler(
