@@ -10,7 +10,7 @@ PAGES := $(addprefix notebooks/,01_data_preparation.ipynb 02_subpixel_cnn.ipynb 
 	04_checkerboard_artifacts.ipynb 05_psnr_limits.ipynb)
 LINTED := srlib tests benchmarks notebooks
 
-.PHONY: course test unit nbval lab notebooks lint lock clean
+.PHONY: course test unit nbval lab notebooks lint weights lock clean
 .DEFAULT_GOAL := course
 
 course: $(READY)  ## the whole series on the bundled photos, then the report
@@ -34,6 +34,9 @@ lab: $(READY)  ## JupyterLab on the notebooks
 
 notebooks: $(READY)  ## execute the committed pages again, at the budget that stands in them
 	@$(PY) -m srlib.series --fresh
+
+weights: $(READY)  ## train the networks that `upscale` comes with, on the bundled photos
+	@$(PY) -m srlib.weights
 
 lock:  ## after a change in pyproject.toml; needs uv
 	uv pip compile --quiet --universal --python-version 3.11 --extra course --extra test pyproject.toml \

@@ -148,3 +148,17 @@ def test_collapsible_layer_is_its_two_convolutions_and_the_identity():
     wide = nn.functional.conv2d(x, layer.expand, padding=1)
     expected = nn.functional.conv2d(wide, layer.squeeze[:, :, None, None]) + x
     assert (layer(x) - expected - layer.bias[None, :, None, None]).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize(("name", "most"), [("small", 74_128), ("base", 300_000)])
+def test_small_and_base_fold_into_plain_networks_within_their_size(name, most):
+    torch.manual_seed(0)
+    network = models.build(name).eval()
+    plain = models.build(name, collapsed=True).eval()
+    assert not any(hasattr(m, "folded") for m in plain.modules())
+    assert models.count_parameters(plain) <= most
+    plain.load_state_dict(models.folded(network).state_dict())
+    lr = torch.rand(1, 3, 20, 24)
+    assert (network(lr) - plain(lr)).abs().max() < 1e-5
+    network, plain = network.double(), models.folded(network.double())
+    assert (network(lr.double()) - plain(lr.double())).abs().max() < 1e-10
