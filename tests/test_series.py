@@ -358,7 +358,7 @@ def test_refresh_executes_stamps_and_leaves_no_trace_of_the_machine(
 def test_a_finished_run_can_become_the_reference(tiny_series: Make, tmp_path: Path) -> None:
     tiny_series()
     assert run(tmp_path, "--only", "01") == 0
-    path = refresh.expect(tmp_path / NAME, tmp_path)
+    (path,) = refresh.expect(tmp_path / NAME, tmp_path)
     assert path.name == "sample-smoke.json"
     expected = results.load_expected(path)
     assert expected["results"] == {"01.gain": {"value": 1.5, "tolerance": 0.15, "unit": "dB"}}
@@ -367,6 +367,22 @@ def test_a_finished_run_can_become_the_reference(tiny_series: Make, tmp_path: Pa
     results.save_json(path, expected)
     refresh.expect(tmp_path / NAME, tmp_path)
     assert results.load_expected(path) == expected
+
+
+def test_a_run_on_other_photos_gives_each_page_its_own_reference(tmp_path: Path) -> None:
+    machine = {"device_name": "a CPU", "threads": 2, "system": "Linux"}
+    run_was = {"data": "/home/me/celeba", "data_name": "celeba", "budget": "quick", "seed": 0, "machine": machine,
+               "versions": {"torch": "2"}, "command": "python -m srlib run --data /home/me/celeba --budget quick"}  # fmt: skip
+    ledger = {"03.gain": {"value": 1.5, "unit": "dB"}, "05.images": {"value": 60, "unit": ""}}
+    results.save_json(tmp_path / "environment.json", run_was)
+    results.save_json(tmp_path / "results.json", ledger)
+    paths = refresh.expect(tmp_path, tmp_path)
+    assert [path.name for path in paths] == ["celeba-channels.json", "celeba-losses.json"]
+    for path, number in zip(paths, ("03", "05")):
+        content = results.load_expected(path)
+        assert content["command"] == f"python -m srlib run --data FOLDER --budget quick --seed 0 --only {number}"
+        assert all(key.startswith(number) for key in content["results"])
+        assert "/home/me" not in path.read_text()
 
 
 # ---------------------------------------------------------------- parts

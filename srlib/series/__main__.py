@@ -20,6 +20,7 @@ from srlib.series.progress import Progress
 from srlib.series.report import duration
 
 README = pages.ROOT / "README.md"
+FAR = {"03": "channels", "04": "heads", "05": "losses"}  # what these pages call their numbers on other photos
 
 
 def main() -> int:
@@ -32,7 +33,7 @@ def main() -> int:
     )
     args = parser.parse_args()
     if args.expect:
-        print(expect(args.expect))
+        print(*expect(args.expect), sep="\n")
         return 0
     try:
         names = select(args.only)
@@ -110,17 +111,32 @@ def picture(folder: Path | None = None) -> bytes:
     return base64.b64decode(found[0])
 
 
-def expect(run_folder: Path, expected: Path | None = None) -> Path:
-    """Write ``expected/sample-<budget>.json`` from a run on the sample; tolerances that stand there stay."""
+def expect(run_folder: Path, expected: Path | None = None) -> list[Path]:
+    """Write what a finished run found into ``expected/``; tolerances that stand there stay.
+
+    A run on the sample becomes ``sample-<budget>.json``; of a run on other photos each page that prints such
+    numbers gets a file of its own (``FAR``), which names no folder of this machine.
+    """
     run = json.loads((run_folder / "environment.json").read_text(encoding="utf-8"))
     ledger = json.loads((run_folder / "results.json").read_text(encoding="utf-8"))
-    path = (expected or pages.ROOT / "expected") / f"{run['data_name']}-{run['budget']}.json"
-    earlier = results.load_expected(path) if path.exists() else None
     about, torch = run["machine"], run["versions"]["torch"]
     machine = f"{about['device_name']}, {about['threads']} threads, {about['system']}, torch {torch}"
-    path.parent.mkdir(exist_ok=True)
-    results.save_json(path, results.expect(ledger, run["command"], machine, earlier))
-    return path
+    parts = {f"{run['data_name']}-{run['budget']}.json": (run["command"], ledger)}
+    if run["data"] != "sample":
+        command = f"python -m srlib run --data FOLDER --budget {run['budget']} --seed {run['seed']} --only"
+        parts = {
+            f"{run['data_name']}-{topic}.json": (f"{command} {number}", part)
+            for number, topic in FAR.items()
+            if (part := {key: entry for key, entry in ledger.items() if key.startswith(number + ".")})
+        }
+    paths = []
+    for name, (command, part) in parts.items():
+        path = (expected or pages.ROOT / "expected") / name
+        earlier = results.load_expected(path) if path.exists() else None
+        path.parent.mkdir(exist_ok=True)
+        results.save_json(path, results.expect(part, command, machine, earlier))
+        paths.append(path)
+    return paths
 
 
 def readme(text: str, folder: Path | None = None) -> str:
