@@ -371,10 +371,12 @@ def test_a_finished_run_can_become_the_reference(tiny_series: Make, tmp_path: Pa
 
 def test_a_run_on_other_photos_gives_each_page_its_own_reference(tmp_path: Path) -> None:
     machine = {"device_name": "a CPU", "threads": 2, "system": "Linux"}
-    run_was = {"data": "/home/me/celeba", "data_name": "celeba", "budget": "quick", "seed": 0, "machine": machine,
-               "versions": {"torch": "2"}, "command": "python -m srlib run --data /home/me/celeba --budget quick"}  # fmt: skip
+    environment = {
+        "data": "/home/me/celeba", "data_name": "celeba", "budget": "quick", "seed": 0, "machine": machine,
+        "versions": {"torch": "2"}, "command": "python -m srlib run --data /home/me/celeba --budget quick",
+    }  # fmt: skip
     ledger = {"03.gain": {"value": 1.5, "unit": "dB"}, "05.images": {"value": 60, "unit": ""}}
-    results.save_json(tmp_path / "environment.json", run_was)
+    results.save_json(tmp_path / "environment.json", environment)
     results.save_json(tmp_path / "results.json", ledger)
     paths = refresh.expect(tmp_path, tmp_path)
     assert [path.name for path in paths] == ["celeba-channels.json", "celeba-losses.json"]
