@@ -45,29 +45,24 @@ def residual_body(in_channels: int, width: int, blocks: int) -> nn.Sequential:
 
 
 class CollapsibleConv2d(nn.Module):
-    """A 3x3 convolution that trains as two, and as a residual where input and output are alike.
+    """A 3x3 convolution that trains as two: 3x3 to ``expansion`` times the channels, and 1x1 back.
 
-    ``y = squeeze(expand(x)) + x``: 3x3 to ``expansion`` times the channels, 1x1 back, nothing non-linear
-    between. All of it is one linear map, so the two kernels are multiplied before they meet the image: a
-    step costs hardly more than one convolution, the gradient walks in the larger space, and a network in
-    use is :meth:`folded` into plain convolutions (SESR, Bhardwaj et al. 2022, arXiv 2103.09404).
+    With nothing non-linear between them both are one linear map, so the two kernels are multiplied before they
+    meet the image: a step costs hardly more than one convolution, the gradient walks in the larger space, and a
+    network in use is :meth:`folded` into plain convolutions (SESR, Bhardwaj et al. 2022, arXiv 2103.09404).
     """
 
     def __init__(self, in_channels: int, out_channels: int, expansion: int = 2) -> None:
         super().__init__()
         hidden = expansion * max(in_channels, out_channels)
         self.expand = nn.Parameter(nn.init.kaiming_normal_(torch.empty(hidden, in_channels, 3, 3)))
-        self.squeeze = nn.Parameter(torch.randn(out_channels, hidden) * (0.5 / hidden) ** 0.5)
+        # The product starts with the spread that PyTorch gives a convolution.
+        self.squeeze = nn.Parameter(torch.randn(out_channels, hidden) * (1 / (6 * hidden)) ** 0.5)
         self.bias = nn.Parameter(torch.zeros(out_channels))
-        self.residual = in_channels == out_channels
 
     def weight(self) -> Tensor:
-        """The 3x3 kernel that all of it amounts to, ``[out, in, 3, 3]``."""
-        weight = (self.squeeze @ self.expand.flatten(1)).unflatten(1, self.expand.shape[1:])
-        if self.residual:
-            weight = weight.clone()
-            weight[:, :, 1, 1] += torch.eye(len(weight), dtype=weight.dtype, device=weight.device)
-        return weight
+        """The 3x3 kernel that both amount to, ``[out, in, 3, 3]``."""
+        return (self.squeeze @ self.expand.flatten(1)).unflatten(1, self.expand.shape[1:])
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):  # the product of kernels keeps its precision
@@ -82,17 +77,22 @@ class CollapsibleConv2d(nn.Module):
         return conv
 
 
+class CollapsibleBlock(ResidualBlock):
+    """A residual block of two collapsible convolutions."""
+
+    def __init__(self, width: int) -> None:
+        nn.Module.__init__(self)
+        self.first, self.second = CollapsibleConv2d(width, width), CollapsibleConv2d(width, width)
+
+
 class CollapsibleBody(nn.Module):
-    """A 3x3 convolution to ``width``, ``depth`` more with their own residuals, and one long residual over all.
+    """A convolution to ``width``, residual blocks, one more convolution, and one long residual over both."""
 
-    Made of :class:`CollapsibleConv2d`: folded, it is a plain stack of convolutions and ReLU, and one sum.
-    """
-
-    def __init__(self, in_channels: int, width: int, depth: int) -> None:
+    def __init__(self, in_channels: int, width: int, blocks: int) -> None:
         super().__init__()
         self.first = CollapsibleConv2d(in_channels, width)
         self.rest = nn.Sequential(
-            *(layer for _ in range(depth) for layer in (CollapsibleConv2d(width, width), nn.ReLU()))
+            *(CollapsibleBlock(width) for _ in range(blocks)), CollapsibleConv2d(width, width)
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -18,7 +18,8 @@ from srlib.experiments import train_once
 from srlib.machine import choose_device, choose_precision, resolve_runs
 
 HERE = Path(__file__).parent
-RECIPE = TrainConfig(steps=5000, learning_rate=2e-3, ema=0.995, validate_every=500)
+# Chosen on the validation photo: from about 2,000 steps on both networks learn the five photos by heart.
+RECIPE = TrainConfig(steps=1500, ema=0.995, validate_every=250)
 LEDGER = """# Weights that come with the package
 
 Made by `make weights` (`python -m srlib.weights`) on the bundled photos: five photos without a face for training,
