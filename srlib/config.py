@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from srlib.errors import UsageError
 
 SCHEDULES = ("cosine", "exponential", "constant")
+OPTIMISERS = ("adam", "muon")
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class TrainConfig:
         batch_size: crops per step over all processes. patch: side of an HR crop in pixels.
         late_patch: side of the crops in the last ``late_share`` of the training, where 0 means no change. Small
             crops are many and cheap, but much of them lies at a border that whole photos do not have.
+        optimiser: ``adam``, or ``muon`` for the kernels (and Adam for biases), see :mod:`srlib.optimisers`.
         schedule: from ``learning_rate`` to ``final_learning_rate`` by a cosine or exponentially (the
             lecture's 1e-2 to 1e-3), after ``warmup`` steps of linear rise; or constant.
         ema: decay of the running average of the weights, which is what ``fit`` returns; 0 for none.
@@ -34,6 +36,7 @@ class TrainConfig:
     patch: int = 88
     late_patch: int = 0
     late_share: float = 0.25
+    optimiser: str = "adam"
     learning_rate: float = 2e-3
     final_learning_rate: float = 1e-5
     schedule: str = "cosine"
@@ -55,6 +58,8 @@ class TrainConfig:
             raise UsageError(f"steps and minutes must be positive, got {length}")
         if self.schedule not in SCHEDULES:
             raise UsageError(f"unknown schedule {self.schedule!r}: choose from {', '.join(SCHEDULES)}")
+        if self.optimiser not in OPTIMISERS:
+            raise UsageError(f"unknown optimiser {self.optimiser!r}: choose from {', '.join(OPTIMISERS)}")
         if self.learning_rate <= 0 or self.final_learning_rate <= 0:
             raise UsageError("learning rates must be positive")
         if not 0 <= self.ema < 1:

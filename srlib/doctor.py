@@ -104,26 +104,6 @@ def peak_memory_gib() -> float | None:
     return round(peak / (2**30 if sys.platform == "darwin" else 2**20), 2)
 
 
-def bfloat16_speed(device: torch.device, seconds: float = 0.5) -> tuple[float, float]:
-    """Convolution speed in GFLOP/s under (float32, bfloat16): 64 to 64 channels, 3x3, eight 88 x 88 crops.
-
-    The shape is that of training's inner layers. ``seconds`` is measured for each.
-    """
-    speeds = []
-    for dtype in (torch.float32, torch.bfloat16):
-        x = torch.rand(8, 64, 88, 88, device=device, dtype=dtype).to(memory_format=torch.channels_last)
-        conv = torch.nn.Conv2d(64, 64, 3, padding=1).to(device, dtype).to(memory_format=torch.channels_last)
-        with torch.no_grad():
-            conv(x).sum().item()  # the first call chooses an algorithm
-            runs, start = 0, time.perf_counter()
-            while time.perf_counter() - start < seconds:
-                conv(x).sum().item()  # item() waits for the device
-                runs += 1
-        flop = 2 * 8 * 64 * 64 * 9 * 88 * 88
-        speeds.append(runs * flop / (time.perf_counter() - start) / 1e9)
-    return speeds[0], speeds[1]
-
-
 def _checks(runs: str) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "Python", _python
     yield "packages", _packages
@@ -158,11 +138,8 @@ def _device() -> str:
 def _bfloat16() -> str:
     from srlib.machine import choose_device, choose_precision
 
-    device = choose_device("auto")
-    single, half = bfloat16_speed(device)
-    chosen, _ = choose_precision(device)
-    use = str(chosen).removeprefix("torch.")
-    return f"convolutions at {half:,.0f} GFLOP/s, {half / single:.1f} times float32; training will use {use}"
+    _, reason = choose_precision(choose_device("auto"))
+    return f"training will use {reason}"
 
 
 def _disk(runs: str) -> str:

@@ -16,7 +16,10 @@ from srlib.losses import Loss
 from srlib.training import TrainConfig
 
 # Of the rest, how photos become a store is in the store's fingerprint already.
-SOURCES = ("color.py", "config.py", "degrade.py", "losses.py", "training.py", "data/batches.py", "models/*.py")
+SOURCES = (
+    "color.py", "config.py", "degrade.py", "losses.py", "metrics.py", "optimisers.py", "training.py",
+    "data/batches.py", "models/*.py",
+)  # fmt: skip
 Measure = Callable[[nn.Module], dict[str, float]]
 
 

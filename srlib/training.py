@@ -26,6 +26,7 @@ from srlib.losses import LOSSES, Loss
 from srlib.machine import choose_precision
 from srlib.metrics import mse, to_decibel
 from srlib.models import build
+from srlib.optimisers import make_optimisers
 
 
 def as_task(lr: Tensor, hr: Tensor, task: str) -> tuple[Tensor, Tensor]:
@@ -122,14 +123,15 @@ def fit(
             model.load_state_dict(init)
         model = model.to(device, memory_format=torch.channels_last).train()
         average = Average(model, config.ema)
-        optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=device.type != "mps")
+        optimisers = make_optimisers(config.optimiser, model, config.learning_rate)
         history, step, before = [], 0, 0.0
         if resume and out is not None and (out / "last.pt").exists():
             state = load(out / "last.pt", device)
             require_same(state["config"], asdict(config), out / "last.pt")
             model.load_state_dict(state["model"])
             average.model.load_state_dict(state["average"])
-            optimiser.load_state_dict(state["optimiser"])
+            for optimiser, part in zip(optimisers, state["optimisers"]):
+                optimiser.load_state_dict(part)
             set_random_state(state["random"], device)
             history, step, before = state["history"], state["step"], state["seconds"]
         # Ranks drop different units from here on, while one process stays as it was.
@@ -149,7 +151,8 @@ def fit(
                 content = {
                     "format": FORMAT, "config": asdict(config), "step": step, "seconds": seconds(),
                     "model": model.state_dict(), "average": average.model.state_dict(),
-                    "optimiser": optimiser.state_dict(), "random": random_state(device), "history": history,
+                    "optimisers": [optimiser.state_dict() for optimiser in optimisers],
+                    "random": random_state(device), "history": history,
                 }  # fmt: skip
                 save(out / "last.pt", content)
 
@@ -174,18 +177,20 @@ def fit(
         )  # fmt: skip
         share = done()
         while share < 1:
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(config, step, share)
+            rate = learning_rate(config, step, share)
+            for group in (group for optimiser in optimisers for group in optimiser.param_groups):
+                group["lr"] = rate
             batches = late if share >= 1 - config.late_share else early
             lr, hr = as_task(*batches.batch(step), config.task)
-            optimiser.zero_grad(set_to_none=True)
+            model.zero_grad(set_to_none=True)
             try:
                 value = backward(lr, hr)
             except torch.OutOfMemoryError:
                 raise UsageError(_does_not_fit(backward, lr, hr, config)) from None
             if config.clip:
                 nn.utils.clip_grad_norm_(model.parameters(), config.clip, foreach=True)
-            optimiser.step()
+            for optimiser in optimisers:
+                optimiser.step()
             average.update(model, step)
             losses.append(value.detach())
             step += 1
@@ -194,13 +199,15 @@ def fit(
             if step % config.validate_every == 0 or share >= 1:
                 _require_finite(losses, step, config)
                 row = {"step": step, "loss": float(torch.stack(losses).mean()), "seconds": seconds()}
-                row["learning_rate"] = optimiser.param_groups[0]["lr"]
+                row["learning_rate"] = rate
                 if photos is not None:
                     row["val_psnr"] = validate(average.model, photos, config, device)
                 history.append(row)
                 losses.clear()
-                rate = step * config.batch_size / max(row["seconds"], 1e-9)
-                bar.set_postfix_str(f"loss {row['loss']:.5f}, {row.get('val_psnr', 0):.2f} dB, {rate:.0f} crops/s")
+                speed = step * config.batch_size / max(row["seconds"], 1e-9)
+                bar.set_postfix_str(
+                    f"loss {row['loss']:.5f}, {row.get('val_psnr', 0):.2f} dB, {speed:.0f} crops/s"
+                )
                 if on_log:
                     on_log(step, average.model, row)
                 if time.perf_counter() - saved > save_seconds or share >= 1:

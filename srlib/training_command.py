@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from srlib.config import SCHEDULES, TrainConfig
+from srlib.config import OPTIMISERS, SCHEDULES, TrainConfig
 from srlib.data import CROPS, open_store
 from srlib.degrade import KERNELS
 from srlib.errors import DataError, UsageError
@@ -19,7 +19,7 @@ from srlib.models import MODELS, TASKS
 from srlib.training import fit
 
 # How gloo and NCCL say that a process at the other end is gone.
-LOST_PEER = re.compile(r"(?i)connection (closed|reset|refused)|broken pipe|NCCL|timed out|peer")
+LOST_PEER = re.compile(r"(?i)connection (closed|reset) by peer|broken pipe|remote process exited")
 PRECISIONS = {"auto": None, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--late-patch", type=int, default=default.late_patch, help="side in the last quarter of the training")
     add("--crop", default=default.crop, choices=CROPS, help="how faces of CelebA are cut")
     add("--kernel", default=default.kernel, choices=KERNELS, help="how LR is made")
+    add("--optimiser", default=default.optimiser, choices=OPTIMISERS)
     add("--learning-rate", type=float, default=default.learning_rate)
     add("--final-learning-rate", type=float, default=default.final_learning_rate)
     add("--schedule", default=default.schedule, choices=SCHEDULES)
@@ -58,7 +59,7 @@ def main(args: argparse.Namespace) -> int:
     config = TrainConfig(
         model=args.model, task=args.task, steps=steps, minutes=args.minutes, batch_size=args.batch_size,
         patch=args.patch, late_patch=args.late_patch, crop=args.crop, kernel=args.kernel,
-        learning_rate=args.learning_rate, final_learning_rate=args.final_learning_rate,
+        optimiser=args.optimiser, learning_rate=args.learning_rate, final_learning_rate=args.final_learning_rate,
         schedule=args.schedule, loss=args.loss, ema=args.ema, validate_every=args.validate_every,
         seed=args.seed,
     )  # fmt: skip
@@ -78,12 +79,11 @@ def main(args: argparse.Namespace) -> int:
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=datetime.timedelta(minutes=10))
     precision, reason = PRECISIONS[args.precision], f"{args.precision} as asked"
-    if precision is None:
-        precision, reason = choose_precision(device)
-    if world > 1:  # a measurement: all ranks take that of the first
-        chosen = [precision]
-        dist.broadcast_object_list(chosen, 0)
-        precision = chosen[0]
+    if precision is None:  # a measurement, so the first process takes it for all
+        chosen = [*choose_precision(device)] if rank == 0 else [None, None]
+        if world > 1:
+            dist.broadcast_object_list(chosen, 0)
+        precision, reason = chosen
     try:
         store = open_store(args.data, resolve_runs(args.runs), args.crop)
         if rank == 0:
@@ -98,10 +98,13 @@ def main(args: argparse.Namespace) -> int:
             print(f"{row['step']:,} steps, {seen:,} crops in {row['seconds']:.0f} s{score}")
             print(f"wrote {out / 'model.pt'} and {out / 'history.json'}")
     except RuntimeError as error:
-        if world == 1 or not LOST_PEER.search(str(error)):
+        lost = LOST_PEER.search(str(error))
+        if world == 1 or not lost:
             raise
-        keeps = f"what {out / 'last.pt'} holds is good: --resume goes on from there"
-        raise DataError(f"process {rank} of {world} stops, since another one has ended; {keeps}") from None
+        raise DataError(
+            f"process {rank} of {world} stops, since another one has ended ({lost.group()}); "
+            f"what {out / 'last.pt'} holds is good: --resume goes on from there"
+        ) from None
     finally:
         if world > 1 and dist.is_initialized():
             dist.destroy_process_group()

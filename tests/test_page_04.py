@@ -57,7 +57,7 @@ def test_tie_is_the_package_s(defined):
     torch.manual_seed(0)
     head = models.TiedConv2d(5, 2, 4, order=0).double()
     nn.init.normal_(head.weight)
-    assert torch.allclose(head.tied()[0], defined["tie"](head.weight, 4), atol=1e-12)
+    assert torch.allclose(head.kernel()[0], defined["tie"](head.weight, 4), atol=1e-12)
 
 
 def test_ripple_is_the_package_s(defined):

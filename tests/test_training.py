@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from srlib import training
+from srlib import machine, training
 from srlib.checkpoints import load
 from srlib.data import open_store
 from srlib.errors import UsageError
@@ -87,11 +88,19 @@ def test_average_is_the_running_mean_of_the_weights():
     torch.testing.assert_close(weights(average.model), expected)
 
 
-@pytest.mark.parametrize("model", ["residual", "subpixel-bn-dropout"])
-def test_resume_is_bit_for_bit(store, tmp_path, model):
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"model": "subpixel-bn-dropout", "options": {"width": 8, "dropout": 0.3}},
+        {"late_patch": 64},
+        {"optimiser": "muon"},
+    ],
+    ids=["residual", "batch-norm-dropout", "late-patch", "muon"],
+)
+def test_resume_is_bit_for_bit(store, tmp_path, change):
     """Stopped after each logged step and gone on with: the same weights as without a stop."""
-    options = SMALL.options if model == "residual" else {"width": 8, "dropout": 0.3}
-    config = replace(SMALL, model=model, options=options)
+    config = replace(SMALL, late_share=0.6, **change)
     whole = fit(config, store, **QUIET)
 
     class StopError(Exception):
@@ -176,6 +185,7 @@ def test_out_of_memory_names_a_batch_that_fits(store, monkeypatch):
         ({"minutes": 1.0}, "give steps or minutes"),
         ({"steps": 0}, "must be positive"),
         ({"schedule": "linear"}, "unknown schedule 'linear'"),
+        ({"optimiser": "sgd"}, "unknown optimiser 'sgd'"),
         ({"ema": 1.0}, "ema must lie"),
         ({"learning_rate": 0.0}, "learning rates must be positive"),
     ],
@@ -194,6 +204,46 @@ def test_unknown_names_are_refused_before_any_work(store):
     ):
         with pytest.raises(ValueError, match=message):
             fit(replace(SMALL, **change), store, **QUIET)
+
+
+@pytest.mark.parametrize(
+    ("native", "gain", "dtype", "reason"),
+    [
+        (None, 9.0, torch.float32, "float32 (cpu without native bfloat16)"),
+        ("CPU with AMX", 1.05, torch.float32, "yet bfloat16 is only 1.1 times as fast"),
+        ("CPU with AMX", 1.3, torch.bfloat16, "bfloat16 autocast (CPU with AMX, 1.3 times as fast"),
+    ],
+)
+def test_bfloat16_where_it_is_native_and_pays(monkeypatch, native, gain, dtype, reason):
+    monkeypatch.setattr(machine, "_multiplies_bfloat16", lambda device: native)
+    monkeypatch.setattr(machine, "_gain_of_bfloat16", lambda device: gain)
+    chosen, told = machine.choose_precision.__wrapped__(torch.device("cpu"))
+    assert chosen == dtype
+    assert reason in told
+
+
+def test_gain_of_bfloat16_is_that_of_the_clock(monkeypatch):
+    """A clock that ticks three times as fast under float32: a gain of 3."""
+    now, ticks = [0.0], []
+
+    def clock():
+        ticks.append(None)
+        now[0] += (3.0 if (len(ticks) - 1) // 2 % 2 else 1.0) if len(ticks) % 2 == 0 else 0.0
+        return now[0]
+
+    monkeypatch.setattr(machine, "perf_counter", clock)
+    assert machine._gain_of_bfloat16(torch.device("cpu"), repeats=1) == pytest.approx(3.0)
+
+
+def test_late_crops_are_larger(store):
+    sizes = []
+
+    def loss(output, target):
+        sizes.append(target.shape[-1])
+        return (output - target).square().mean()
+
+    fit(replace(SMALL, late_patch=64, late_share=0.25), store, loss=loss, **QUIET)
+    assert sizes == [32] * 9 + [64] * 3
 
 
 def test_length_in_minutes(store):
@@ -321,9 +371,37 @@ def test_one_process_that_dies_ends_all(tmp_path):
     assert not any(Path(f"/proc/{rank}").exists() for rank in ranks)
     text = log.read_text()
     assert "Signal 9 (SIGKILL)" in text, text
-    assert "Traceback" not in text.split("ChildFailedError")[0].replace(
-        'Traceback (most recent call last):\n  File "<frozen runpy>', ""
-    )
+    assert load(out / "last.pt")["step"] >= 5
+
+
+def test_the_process_that_stays_says_that_the_other_has_ended(tmp_path):
+    """Two processes without a launcher that would end both: the survivor sees a lost connection."""
+    out = tmp_path / "two"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"OMP_NUM_THREADS": "1", "SRLIB_SAVE_SECONDS": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    command = train_command(out, "--steps", "100000", "--validate-every", "5")
+    ranks = [
+        subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | shared | {"WORLD_SIZE": "2", "RANK": str(rank)},
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    try:
+        while not (out / "last.pt").exists():
+            assert all(rank.poll() is None for rank in ranks)
+            time.sleep(0.05)
+        ranks[1].kill()
+        _, told = ranks[0].communicate(timeout=60)
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.communicate()
+    assert ranks[0].returncode == 1, told
+    assert "process 0 of 2 stops, since another one has ended (Connection " in told
+    assert "last.pt holds is good" in told
     assert load(out / "last.pt")["step"] >= 5
 
 

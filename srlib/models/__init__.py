@@ -6,6 +6,7 @@ channels into scale x scale pixels, and optionally an interpolation of the input
 
 from srlib.models.bodies import CollapsibleConv2d, ResidualBlock, plain_body, residual_body
 from srlib.models.cost import count_multiply_adds, count_parameters, layer_table
+from srlib.models.folding import Folding, folded
 from srlib.models.heads import HEADS, BoxFilter, Resize, TiedConv2d, tying
 from srlib.models.initialisation import icnr_, initialise_
 from srlib.models.networks import (
@@ -17,7 +18,6 @@ from srlib.models.networks import (
     SelfEnsemble,
     Upscaler,
     build,
-    folded,
     upscaler,
 )
 
@@ -27,6 +27,7 @@ __all__ = [
     "TASKS",
     "BoxFilter",
     "CollapsibleConv2d",
+    "Folding",
     "Interpolation",
     "LumaOnly",
     "PerChannel",

@@ -3,14 +3,15 @@
 import torch
 from torch import Tensor, nn
 
+from srlib.models.folding import Folding
+
 
 class ResidualBlock(nn.Module):
     """x + conv(relu(conv(x))), without normalisation (EDSR, Lim et al. 2017, figure 2c)."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, first: nn.Module, second: nn.Module) -> None:
         super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.first, self.second = first, second
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.second(torch.relu(self.first(x)))
@@ -39,12 +40,16 @@ def plain_body(
 
 def residual_body(in_channels: int, width: int, blocks: int) -> nn.Sequential:
     """A 3x3 convolution to ``width`` and ``blocks`` residual blocks."""
+
+    def conv(cin: int) -> nn.Conv2d:
+        return nn.Conv2d(cin, width, 3, padding=1)
+
     return nn.Sequential(
-        nn.Conv2d(in_channels, width, 3, padding=1), nn.ReLU(), *(ResidualBlock(width) for _ in range(blocks))
+        conv(in_channels), nn.ReLU(), *(ResidualBlock(conv(width), conv(width)) for _ in range(blocks))
     )
 
 
-class CollapsibleConv2d(nn.Module):
+class CollapsibleConv2d(Folding):
     """A 3x3 convolution that trains as two: 3x3 to ``expansion`` times the channels, and 1x1 back.
 
     With nothing non-linear between them both are one linear map, so the two kernels are multiplied before they
@@ -60,29 +65,14 @@ class CollapsibleConv2d(nn.Module):
         self.squeeze = nn.Parameter(torch.randn(out_channels, hidden) * (1 / (6 * hidden)) ** 0.5)
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
-    def weight(self) -> Tensor:
-        """The 3x3 kernel that both amount to, ``[out, in, 3, 3]``."""
-        return (self.squeeze @ self.expand.flatten(1)).unflatten(1, self.expand.shape[1:])
+    def kernel(self) -> tuple[Tensor, Tensor]:
+        """The product of both."""
+        return (self.squeeze @ self.expand.flatten(1)).unflatten(1, self.expand.shape[1:]), self.bias
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):  # the product of kernels keeps its precision
-            weight = self.weight()
-        return nn.functional.conv2d(x, weight, self.bias, padding=1)
-
-    def folded(self) -> nn.Conv2d:
-        """The plain convolution that computes the same."""
-        weight = self.weight().detach()
-        conv = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1).to(weight)
-        conv.load_state_dict({"weight": weight, "bias": self.bias.detach()})
-        return conv
-
-
-class CollapsibleBlock(ResidualBlock):
-    """A residual block of two collapsible convolutions."""
-
-    def __init__(self, width: int) -> None:
-        nn.Module.__init__(self)
-        self.first, self.second = CollapsibleConv2d(width, width), CollapsibleConv2d(width, width)
+            weight, bias = self.kernel()
+        return nn.functional.conv2d(x, weight, bias, padding=1)
 
 
 class CollapsibleBody(nn.Module):
@@ -91,9 +81,11 @@ class CollapsibleBody(nn.Module):
     def __init__(self, in_channels: int, width: int, blocks: int) -> None:
         super().__init__()
         self.first = CollapsibleConv2d(in_channels, width)
-        self.rest = nn.Sequential(
-            *(CollapsibleBlock(width) for _ in range(blocks)), CollapsibleConv2d(width, width)
-        )
+
+        def conv() -> CollapsibleConv2d:
+            return CollapsibleConv2d(width, width)
+
+        self.rest = nn.Sequential(*(ResidualBlock(conv(), conv()) for _ in range(blocks)), conv())
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.relu(self.first(x))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from srlib.degrade import INTERPOLATIONS, upsample
+from srlib.models.folding import Folding
 from srlib.models.initialisation import icnr_
 
 
@@ -69,7 +70,7 @@ def tying(scale: int, kernel: int, order: int) -> Tensor:
     return torch.eye(conditions.shape[1], dtype=torch.float64) - torch.linalg.pinv(conditions) @ conditions
 
 
-class TiedConv2d(nn.Conv2d):
+class TiedConv2d(nn.Conv2d, Folding):
     """The convolution before a pixel shuffle, tied so that it prints no grid on constants, or on ramps.
 
     The weights in use are those stored, projected by :func:`tying`, so that no training can leave the
@@ -85,29 +86,21 @@ class TiedConv2d(nn.Conv2d):
         icnr_(self.weight, scale)
         nn.init.zeros_(self.bias)
 
-    def tied(self) -> tuple[Tensor, Tensor]:
+    def kernel(self) -> tuple[Tensor, Tensor]:
         """Weight and bias as they are used."""
-        area, kernel = self.scale**2, self.kernel_size
+        area, size = self.scale**2, self.kernel_size
         projection = self.projection
         if self.weight.dtype == torch.float64:  # the buffer was rounded to float32
-            projection = tying(self.scale, kernel[0], self.order).to(self.weight)
+            projection = tying(self.scale, size[0], self.order).to(self.weight)
         taps = self.weight.unflatten(0, (-1, area)).transpose(1, 2).flatten(2)  # out, in, phase and tap
-        taps = (taps @ projection).unflatten(2, (area, *kernel)).transpose(1, 2)
+        taps = (taps @ projection).unflatten(2, (area, *size)).transpose(1, 2)
         bias = self.bias.unflatten(0, (-1, area)).mean(dim=1)
         return taps.flatten(0, 1), bias.repeat_interleave(area)
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):  # bfloat16 would round the condition away
-            weight, bias = self.tied()
+            weight, bias = self.kernel()
         return self._conv_forward(x, weight, bias)
-
-    def folded(self) -> nn.Conv2d:
-        """The plain convolution that computes the same."""
-        weight, bias = self.tied()
-        conv = nn.Conv2d(self.in_channels, self.out_channels, self.kernel_size, padding=self.padding)
-        conv = conv.to(weight)
-        conv.load_state_dict({"weight": weight.detach(), "bias": bias.detach()})
-        return conv
 
 
 def _subpixel(width: int, out: int, scale: int, kernel: int = 3, icnr: bool = False) -> nn.Sequential:

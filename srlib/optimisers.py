@@ -1,0 +1,64 @@
+"""How a step follows from gradients: Adam for all weights, or Muon for the kernels and Adam for the rest."""
+
+import torch
+from torch import Tensor, nn
+
+
+def orthogonalised(matrices: Tensor) -> Tensor:
+    """The nearest matrices with all singular values 1, roughly: ``[n, rows, columns]`` to the same.
+
+    Five steps of a Newton-Schulz iteration with the coefficients of Jordan 2024. They are chosen to be quick,
+    not exact: singular values end between 0.7 and 1.2, and those below about 1e-3 of the norm lag behind.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    upright = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if upright else matrices
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    for _ in range(5):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.mT if upright else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose step is made orthogonal, for kernels (Jordan 2024, kellerjordan.github.io/posts/muon).
+
+    A kernel ``[out, in, k, k]`` is taken as a matrix ``[out, in * k * k]``. Its gradients are dominated by few
+    directions; Adam, which scales number by number, leaves them so. Here the momentum goes through
+    :func:`orthogonalised`, and all directions move equally far. The step is scaled by 0.2 sqrt(larger side), which
+    gives it the size of Adam's, so that Adam's learning rates serve (Liu et al. 2025, arXiv 2502.16982).
+    ``torch.optim.Muon`` is the same for matrices, and takes no kernels.
+    """
+
+    def __init__(self, kernels: list[Tensor], lr: float, momentum: float = 0.95) -> None:
+        super().__init__(kernels, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """One step, with Nesterov's look ahead; kernels of one shape are handled together."""
+        for group in self.param_groups:
+            alike: dict[torch.Size, list[Tensor]] = {}
+            for kernel in group["params"]:
+                if kernel.grad is not None:
+                    alike.setdefault(kernel.shape, []).append(kernel)
+            for shape, kernels in alike.items():
+                gradients = [kernel.grad for kernel in kernels]
+                momenta = [
+                    self.state[kernel].setdefault("momentum", torch.zeros_like(kernel)) for kernel in kernels
+                ]
+                torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+                ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
+                steps = orthogonalised(torch.stack(ahead).flatten(2))
+                size = 0.2 * max(steps.shape[-2:]) ** 0.5
+                steps = [step.reshape(shape) for step in steps]
+                torch._foreach_add_(kernels, steps, alpha=-size * group["lr"])
+
+
+def make_optimisers(name: str, model: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
+    """The optimisers that together step all weights of a model; ``name`` is one of ``config.OPTIMISERS``."""
+    weights = list(model.parameters())
+    fused = weights[0].device.type != "mps"
+    if name == "adam":
+        return [torch.optim.Adam(weights, lr=lr, fused=fused)]
+    kernels, rest = [w for w in weights if w.ndim > 1], [w for w in weights if w.ndim < 2]
+    return [Muon(kernels, lr), torch.optim.Adam(rest, lr=lr, fused=fused)]
