@@ -61,3 +61,17 @@ def test_receptive_field_of_known_networks(page):
         field = page.receptive_field(network, size=15)
         rows = field.sum(dim=1).nonzero()
         assert int(rows.max() - rows.min()) + 1 == side
+
+
+def test_fold_is_the_packages(page):
+    layer = models.CollapsibleConv2d(4, 6).double()
+    torch.testing.assert_close(page.fold(layer.expand, layer.squeeze), layer.kernel()[0])
+
+
+def test_rings_of_known_networks(page):
+    lr = torch.rand(1, 3, 30, 30)
+    nearest = models.Interpolation("nearest")
+    assert page.rings(nearest, lr, [(12, 15), (9, 20)], reach=5).tolist() == [1, 0, 0, 0, 0, 0]
+    even = nn.Sequential(nn.Conv2d(3, 3, 5, padding=2), nn.Upsample(scale_factor=4))
+    nn.init.ones_(even[0].weight)
+    assert page.rings(even, lr, [(12, 15)], reach=4).tolist() == pytest.approx([1, 1, 1, 0, 0])

@@ -14,7 +14,7 @@ class ResidualBlock(nn.Module):
         self.first, self.second = first, second
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(torch.relu(self.first(x)))
+        return self.second(torch.relu_(self.first(x))).add_(x)  # in place: small layers wait for memory
 
 
 def _conv(cin: int, cout: int, kernel: int, batch_norm: bool, dropout: float) -> list[nn.Module]:
@@ -38,23 +38,12 @@ def plain_body(
     return nn.Sequential(*layers)
 
 
-def residual_body(in_channels: int, width: int, blocks: int) -> nn.Sequential:
-    """A 3x3 convolution to ``width`` and ``blocks`` residual blocks."""
-
-    def conv(cin: int) -> nn.Conv2d:
-        return nn.Conv2d(cin, width, 3, padding=1)
-
-    return nn.Sequential(
-        conv(in_channels), nn.ReLU(), *(ResidualBlock(conv(width), conv(width)) for _ in range(blocks))
-    )
-
-
 class CollapsibleConv2d(Folding):
     """A 3x3 convolution that trains as two: 3x3 to ``expansion`` times the channels, and 1x1 back.
 
     With nothing non-linear between them both are one linear map, so the two kernels are multiplied before they
-    meet the image: a step costs hardly more than one convolution, the gradient walks in the larger space, and a
-    network in use is :meth:`folded` into plain convolutions (SESR, Bhardwaj et al. 2022, arXiv 2103.09404).
+    meet the image: the gradient walks in the larger space, and a network in use is :meth:`folded` into plain
+    convolutions (SESR, Bhardwaj et al. 2022, arXiv 2103.09404).
     """
 
     def __init__(self, in_channels: int, out_channels: int, expansion: int = 2) -> None:
@@ -75,18 +64,12 @@ class CollapsibleConv2d(Folding):
         return nn.functional.conv2d(x, weight, bias, padding=1)
 
 
-class CollapsibleBody(nn.Module):
-    """A convolution to ``width``, residual blocks, one more convolution, and one long residual over both."""
+def residual_body(in_channels: int, width: int, blocks: int, collapsible: bool = False) -> nn.Sequential:
+    """A 3x3 convolution to ``width`` and ``blocks`` residual blocks, of plain or collapsible convolutions."""
 
-    def __init__(self, in_channels: int, width: int, blocks: int) -> None:
-        super().__init__()
-        self.first = CollapsibleConv2d(in_channels, width)
+    def conv(cin: int) -> nn.Module:
+        return CollapsibleConv2d(cin, width) if collapsible else nn.Conv2d(cin, width, 3, padding=1)
 
-        def conv() -> CollapsibleConv2d:
-            return CollapsibleConv2d(width, width)
-
-        self.rest = nn.Sequential(*(ResidualBlock(conv(), conv()) for _ in range(blocks)), conv())
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = torch.relu(self.first(x))
-        return x + self.rest(x)
+    return nn.Sequential(
+        conv(in_channels), nn.ReLU(), *(ResidualBlock(conv(width), conv(width)) for _ in range(blocks))
+    )
