@@ -28,6 +28,7 @@ HEADLINE: dict[str, str] = {
     "02.residual.rgb_psnr": "a residual network over bicubic at this budget, RGB",
     "02.residual.rgb_gain": "its gain over bicubic, RGB to RGB",
     "02.residual.gray_gain": "its gain over bicubic, Gray to Gray",
+    "02.small.rgb_psnr": "`small`, cheaper than the lecture's network, after the same steps, RGB",
     "03.in_turn.rgb_psnr": "Gray to Gray applied to R, G and B in turn, small networks",
     "03.rgb.rgb_psnr": "RGB to RGB at the same cost per pass",
     "03.gray_rgb.saturation": "saturation that Gray to RGB keeps",

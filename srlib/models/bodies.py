@@ -14,7 +14,7 @@ class ResidualBlock(nn.Module):
         self.first, self.second = first, second
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.second(torch.relu_(self.first(x))).add_(x)  # in place: small layers wait for memory
+        return x + self.second(torch.relu(self.first(x)))
 
 
 def _conv(cin: int, cout: int, kernel: int, batch_norm: bool, dropout: float) -> list[nn.Module]:

@@ -18,8 +18,9 @@ from srlib.experiments import train_once
 from srlib.machine import choose_device, choose_precision, resolve_runs
 
 HERE = Path(__file__).parent
-# Chosen on the validation photo: from about 2,000 steps on both networks learn the five photos by heart.
-RECIPE = TrainConfig(steps=1500, ema=0.995, validate_every=250)
+# Chosen on the validation photo. Longer trainings learn the five photos by heart: `small` is best there after 600
+# of 2,400 steps. Muon does so sooner than Adam: `base` reaches 27.49 dB by Adam, by Muon 27.43 in half the steps.
+RECIPE = TrainConfig(steps=600, validate_every=50)
 LEDGER = """# Weights that come with the package
 
 Made by `make weights` (`python -m srlib.weights`) on the bundled photos: five photos without a face for training,
