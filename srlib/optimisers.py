@@ -24,9 +24,10 @@ class Muon(torch.optim.Optimizer):
     """Momentum whose step is made orthogonal, for kernels (Jordan 2024, kellerjordan.github.io/posts/muon).
 
     A kernel ``[out, in, k, k]`` is taken as a matrix ``[out, in * k * k]``. Its gradients are dominated by few
-    directions; Adam, which scales number by number, leaves them so. Here the momentum goes through
-    :func:`orthogonalised`, and all directions move equally far. The step is scaled by 0.2 sqrt(larger side), which
-    gives it the size of Adam's, so that Adam's learning rates serve (Liu et al. 2025, arXiv 2502.16982).
+    directions; Adam, which scales number by number, evens them only in part. Here the momentum goes through
+    :func:`orthogonalised`, and all directions move about equally far. The step is scaled by 0.2 sqrt(larger
+    side), which gives it the size of Adam's, so that Adam's learning rates serve (Liu et al. 2025, arXiv
+    2502.16982).
     ``torch.optim.Muon`` is the same for matrices, and takes no kernels.
     """
 

@@ -178,8 +178,9 @@ def fit(
         share = done()
         while share < 1:
             rate = learning_rate(config, step, share)
-            for group in (group for optimiser in optimisers for group in optimiser.param_groups):
-                group["lr"] = rate
+            for optimiser in optimisers:
+                for group in optimiser.param_groups:
+                    group["lr"] = rate
             batches = late if share >= 1 - config.late_share else early
             lr, hr = as_task(*batches.batch(step), config.task)
             model.zero_grad(set_to_none=True)

@@ -150,6 +150,20 @@ def test_collapsible_layer_is_its_two_convolutions():
     assert (layer(x) - expected - layer.bias[None, :, None, None]).abs().max() < 1e-12
 
 
+def test_wide_body_adds_blocks_that_are_wider_inside_to_a_sum_without_relu():
+    torch.manual_seed(0)
+    body = models.wide_body(3, 8, 2)
+    x = torch.rand(1, 3, 7, 9)
+    expected = body[0](x)
+    assert expected.min() < 0
+    for block in body[1:]:
+        assert block.first.weight.shape == (16, 8, 3, 3)
+        expected = expected + block.second(block.first(expected).clamp(min=0))
+    assert torch.allclose(body(x), expected)
+    with pytest.raises(ValueError, match="plain body only"):
+        models.build("base", batch_norm=True)
+
+
 @pytest.mark.parametrize(("name", "most"), [("small", 74_128), ("base", 300_000)])
 def test_small_and_base_fold_into_plain_networks_within_their_size(name, most):
     torch.manual_seed(0)

@@ -4,7 +4,7 @@ A network here is ``Upscaler(body, head, skip)``: a stack of convolutions at LR 
 channels into scale x scale pixels, and optionally an interpolation of the input to which it all is added.
 """
 
-from srlib.models.bodies import CollapsibleConv2d, ResidualBlock, plain_body, residual_body
+from srlib.models.bodies import CollapsibleConv2d, ResidualBlock, plain_body, residual_body, wide_body
 from srlib.models.cost import count_multiply_adds, count_parameters, layer_table
 from srlib.models.folding import Folding, folded
 from srlib.models.heads import HEADS, BoxFilter, Resize, TiedConv2d, tying
@@ -47,4 +47,5 @@ __all__ = [
     "residual_body",
     "tying",
     "upscaler",
+    "wide_body",
 ]

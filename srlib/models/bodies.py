@@ -73,3 +73,19 @@ def residual_body(in_channels: int, width: int, blocks: int, collapsible: bool =
     return nn.Sequential(
         conv(in_channels), nn.ReLU(), *(ResidualBlock(conv(width), conv(width)) for _ in range(blocks))
     )
+
+
+def wide_body(in_channels: int, width: int, blocks: int) -> nn.Sequential:
+    """A 3x3 convolution to ``width`` and residual blocks with twice the channels inside.
+
+    The wide side is where the ReLU is, the narrow one is the sum that runs through all blocks, which no ReLU
+    touches: the same parameters make more blocks (WDSR, Yu et al. 2018, arXiv 1808.08718).
+    """
+
+    def conv(cin: int, cout: int) -> nn.Conv2d:
+        return nn.Conv2d(cin, cout, 3, padding=1)
+
+    inside = 2 * width
+    return nn.Sequential(
+        conv(in_channels, width), *(ResidualBlock(conv(width, inside), conv(inside, width)) for _ in range(blocks))
+    )

@@ -20,12 +20,8 @@ from srlib.series.progress import Progress
 from srlib.series.report import duration
 
 README = pages.ROOT / "README.md"
-FAR = {
-    "02": "forms",
-    "03": "channels",
-    "04": "heads",
-    "05": "losses",
-}  # what these pages call their numbers on other photos
+# What these pages call their numbers on other photos.
+FAR = {"02": "forms", "03": "channels", "04": "heads", "05": "losses"}
 
 
 def main() -> int:
