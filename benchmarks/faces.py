@@ -20,14 +20,15 @@ from srlib.data.store import SIDE
 from srlib.machine import resolve_runs
 from srlib.page import ROOT
 
-BASE = ["--model", "base", "--minutes", "30", "--loss", "charbonnier"]
+BASE = ["--model", "base", "--minutes", "30", "--loss", "charbonnier", "--learning-rate", "0.001"]
+BASE += ["--validate-every", "500"]
 NETWORKS = {
     "small": ["--model", "small", "--minutes", "10"],
     "base": BASE,
     "base-lecture": [*BASE, "--crop", "lecture", "--kernel", "lecture"],
 }
 RECIPE = ["--optimiser", "muon", "--late-patch", "176", "--ema", "0.999"]
-TRIED = 200  # optimiser, loss and form of the networks were chosen by the first so many validation faces
+TRIED = 200  # optimiser, rate, loss and form of the networks were chosen by the first so many validation faces
 
 
 def run(*words: str | Path) -> None:
