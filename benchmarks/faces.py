@@ -93,8 +93,7 @@ def main() -> None:
             report = score(out, pairs, "--pairs", folder / "HR_x4", folder / "LR_x4")
             record(f"{name}.{pairs.lower()}", report["model"]["y"]["psnr_mean"], "dB")
             record(f"bicubic.{pairs.lower()}", report["bicubic"]["y"]["psnr_mean"], "dB")
-    about = doctor.machine(torch.device("cpu"))
-    machine = f"{about['processor']}, {about['threads']} threads, {about['system']}, torch {torch.__version__}"
+    machine = doctor.in_words(doctor.machine(torch.device("cpu")), doctor.versions()["torch"])
     command = "python benchmarks/faces.py --data FOLDER" + (" --pairs BENCHMARKS" if args.pairs else "")
     results.save_json(ROOT / "expected" / "celeba-networks.json", results.expect(found, command, machine))
     for key, entry in found.items():

@@ -71,6 +71,11 @@ def machine(device: torch.device) -> dict[str, Any]:
     }
 
 
+def in_words(about: dict[str, Any], torch_version: str) -> str:
+    """What :func:`machine` found, in the line that stands in the files of ``expected/``."""
+    return f"{about['device_name']}, {about['threads']} threads, {about['system']}, torch {torch_version}"
+
+
 def processor() -> str:
     """The processor's name, as well as the system tells it."""
     cpuinfo = Path("/proc/cpuinfo")

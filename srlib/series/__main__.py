@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from srlib import results
+from srlib import doctor, results
 from srlib.errors import UsageError
 from srlib.series import pages
 from srlib.series.command import PAGE_LIMIT, check_pages, select
@@ -120,8 +120,7 @@ def expect(run_folder: Path, expected: Path | None = None) -> list[Path]:
     """
     run = json.loads((run_folder / "environment.json").read_text(encoding="utf-8"))
     ledger = json.loads((run_folder / "results.json").read_text(encoding="utf-8"))
-    about, torch = run["machine"], run["versions"]["torch"]
-    machine = f"{about['device_name']}, {about['threads']} threads, {about['system']}, torch {torch}"
+    machine = doctor.in_words(run["machine"], run["versions"]["torch"])
     parts = {f"{run['data_name']}-{run['budget']}.json": (run["command"], ledger)}
     if run["data"] != "sample":
         command = f"python -m srlib run --data FOLDER --budget {run['budget']} --seed {run['seed']} --only"
