@@ -34,9 +34,9 @@ from torchvision.io import ImageReadMode, decode_jpeg
 from srlib.data import Batches, Store, open_store
 from srlib.data.build import CHUNK, build
 from srlib.data.folders import find_source
-from srlib.degrade import degrade
-from srlib.losses import mse
-from srlib.machine import choose_precision
+from srlib.images.degrade import degrade
+from srlib.train.losses import mse
+from srlib.device import choose_precision
 from srlib.models import build as build_model
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -15,10 +15,12 @@ from statistics import mean
 import torch
 from tqdm.auto import tqdm
 
-from srlib import cli, doctor, models, results, training
+from srlib import cli, models
+from course import doctor, results
+from srlib.train import trainer as training
 from srlib.data.store import SIDE
-from srlib.machine import resolve_runs
-from srlib.page import ROOT
+from srlib.device import resolve_runs
+from course.page import ROOT
 
 BASE = ["--model", "base", "--minutes", "30", "--loss", "charbonnier", "--learning-rate", "0.001"]
 BASE += ["--validate-every", "500"]

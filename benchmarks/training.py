@@ -6,7 +6,7 @@ One run measures, on the same photos and the lecture's network (RGB to RGB, batc
 
 (a) an ordinary loop: a Dataset that decodes with Pillow, crops and shrinks with Pillow's bicubic; a DataLoader
     with 0 or 2 workers, whichever is faster; float32; Adam;
-(b) ours end to end: ``srlib.training.fit`` with everything that it does;
+(b) ours end to end: ``srlib.train.trainer.fit`` with everything that it does;
 (c) the bare step: forward, loss, backward and Adam in fit's precision on one batch that is already there;
 (d) the machine: matrix products of 1024 x 1024 in float32 and bfloat16.
 
@@ -27,11 +27,11 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from srlib.data import Batches, open_store
-from srlib.degrade import pair
-from srlib.losses import mse
-from srlib.machine import choose_device, choose_precision, resolve_runs
+from srlib.images.degrade import pair
+from srlib.train.losses import mse
+from srlib.device import choose_device, choose_precision, resolve_runs
 from srlib.models import build, count_multiply_adds
-from srlib.training import TrainConfig, fit
+from srlib.train.trainer import TrainConfig, fit
 
 SIDE, SCALE = 176, 4
 

@@ -26,17 +26,19 @@ import numpy as np
 import torch
 from PIL import Image
 
-from srlib import checkpoints, models, pictures
+from srlib.train import checkpoints
+from srlib import models
+from srlib.upscale import photo_files as pictures
 from srlib.data import open_store
-from srlib.machine import choose_device
-from srlib.training import TrainConfig
-from srlib.upscaling import SCALE, TILE, Enlarger, load_network
+from srlib.device import choose_device
+from srlib.train.trainer import TrainConfig
+from srlib.upscale.enlarge import SCALE, TILE, Enlarger, load_network
 
 # The peak is read from /proc: that of getrusage would hold the memory of the process that started this one.
 COMMAND = """
 import sys
-import srlib.upscaling_command
-from srlib.cli import main
+import srlib.commands.upscale
+from srlib.commands import main
 def peak():
     lines = open("/proc/self/status").read().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))

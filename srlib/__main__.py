@@ -1,5 +1,5 @@
 import sys
 
-from srlib.cli import main
+from srlib.commands import main
 
 sys.exit(main())

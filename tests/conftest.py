@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from srlib.series import pages
+from course import notebooks as pages
 
 # A shell starts background jobs with SIGINT ignored, and children inherit that: the Ctrl-C tests would hang.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -15,7 +15,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 PARAMETERS = "\n".join(f"{name} = {value!r}" for name, value in pages.PARAMETERS.items()).replace("'", '"')
 LEDGER = """from IPython.display import display
 entries = {"%s.gain": {"value": 1.5, "unit": "dB"}}
-display({"application/vnd.srlib.results+json": entries, "text/plain": "gain 1.5 dB"}, raw=True)"""
+display({"application/vnd.course.results+json": entries, "text/plain": "gain 1.5 dB"}, raw=True)"""
 
 
 def tiny_page(name: str, code: Sequence[str] = ("# Check\nassert 1 + 1 == 2",)) -> nbformat.NotebookNode:

@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from srlib import checkpoints, models
-from srlib.cli import main
-from srlib.training import TrainConfig
+from srlib.train import checkpoints
+from srlib import models
+from srlib.commands import main
+from srlib.train.trainer import TrainConfig
 
 PORTRAITS = Path(__file__).parents[2] / "shared" / "data" / "portraits"
 

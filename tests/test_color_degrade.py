@@ -13,8 +13,9 @@ from skimage import color as skcolor
 from skimage.transform import pyramid_reduce
 from torch.nn import functional as F
 
-from srlib import color, metrics
-from srlib.degrade import (
+from srlib.images import color
+from srlib.measure import metrics
+from srlib.images.degrade import (
     INTERPOLATIONS,
     KERNELS,
     degrade,

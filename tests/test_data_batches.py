@@ -11,7 +11,7 @@ from test_data_store import generate
 
 from srlib.data import Batches, Store, open_store
 from srlib.data.batches import AHEAD
-from srlib.degrade import KERNELS, degrade
+from srlib.images.degrade import KERNELS, degrade
 
 
 @pytest.fixture(scope="module")

@@ -60,7 +60,7 @@ def test_the_lock_satisfies_pyproject_on_every_system() -> None:
 
 
 def test_the_environment_that_runs_this_has_the_locked_versions() -> None:
-    from srlib.doctor import versions
+    from course.doctor import versions
 
     exact = {canonicalize_name(r.name): str(r.specifier) for r in locked() if r.marker is None}
     for name, version in versions().items():

@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from srlib.equivalence import (
+from srlib.models.equivalence import (
     Axis,
     SubPixelConv,
     shuffle,

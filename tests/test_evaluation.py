@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from srlib import evaluation, metrics, models
-from srlib.color import to_gray
+from srlib.measure import evaluation, metrics
+from srlib import models
+from srlib.images.color import to_gray
 from srlib.data import open_store
-from srlib.degrade import pair
+from srlib.images.degrade import pair
 
 CPU = torch.device("cpu")
 HOW = {"kernel": "bicubic", "scale": 4, "device": CPU}

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from srlib.color import to_gray
+from srlib.images.color import to_gray
 from srlib.data import open_store
-from srlib.degrade import degrade, upsample
-from srlib.grids import (
+from srlib.images.degrade import degrade, upsample
+from srlib.measure.grids import (
     add_grid,
     grid_frequencies,
     grid_levels,

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from srlib import losses, metrics
+from srlib.train import losses
+from srlib.measure import metrics
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import torch
 from scipy.signal import convolve2d, fftconvolve
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from srlib import metrics
-from srlib.color import to_gray, to_ycbcr
+from srlib.measure import metrics
+from srlib.images.color import to_gray, to_ycbcr
 from srlib.data import open_store
-from srlib.degrade import pair, round_8bit, upsample
+from srlib.images.degrade import pair, round_8bit, upsample
 
 TIGHT = 1e-5
 PLAIN = {"crop_border": 0, "channels": "as-is"}

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from srlib import models
-from srlib.degrade import upsample
-from srlib.grids import ripple
+from srlib.images.degrade import upsample
+from srlib.measure.grids import ripple
 
 
 @pytest.mark.parametrize(("task", "parameters"), [("rgb-rgb", 74_128), ("gray-gray", 61_680)])

@@ -13,9 +13,10 @@ import nbformat
 import pytest
 from conftest import tiny_page
 
-from srlib import results
-from srlib.series import pages, report
-from srlib.series.__main__ import stamp
+from course import results
+from course import notebooks as pages
+from course import report
+from course.__main__ import stamp
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 MARKER = "# NBVAL_CHECK_OUTPUT"

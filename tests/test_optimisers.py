@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from srlib.optimisers import Muon, make_optimisers, orthogonalised
+from srlib.train.optimisers import Muon, make_optimisers, orthogonalised
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 40), (2, 40, 8), (1, 5, 5)])

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import srlib
-from srlib import machine, results
+from srlib import machine
+from course import results
 from srlib.errors import UsageError
 
 GOOD = {"data": "sample", "budget": "smoke", "seed": 0, "device": "cpu"}

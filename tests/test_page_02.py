@@ -7,9 +7,10 @@ import torch
 from page_code import definitions
 from torch import nn
 
-from srlib import metrics, models
+from srlib.measure import metrics
+from srlib import models
 from srlib.data import open_store
-from srlib.training import TrainConfig, fit
+from srlib.train.trainer import TrainConfig, fit
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,11 @@ import torch
 from page_code import definitions
 from torch import nn
 
-from srlib import color, data, evaluation, losses, models
-from srlib.degrade import upsample
+from srlib.images import color
+from srlib import data, models
+from srlib.measure import evaluation
+from srlib.train import losses
+from srlib.images.degrade import upsample
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,10 @@ import torch
 from scipy.stats import spearmanr
 from skimage.filters import gaussian
 
-from srlib import metrics, plots
+from srlib.measure import metrics
+from course import plots
 from srlib.data import open_store
-from srlib.series import pages
+from course import notebooks as pages
 
 PAGE = pages.folder() / "05_psnr_limits.ipynb"
 SHARED = Path(__file__).parents[2] / "shared" / "data"

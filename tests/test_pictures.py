@@ -12,10 +12,11 @@ from photo_files import command, files, network, noise, saved, smooth
 from PIL import ExifTags, Image, ImageCms
 
 import srlib
-from srlib import models, pictures
+from srlib import models
+from srlib.upscale import photo_files as pictures
 from srlib.data import decode
 from srlib.data.decode import BadPhoto
-from srlib.upscaling import Enlarger
+from srlib.upscale.enlarge import Enlarger
 
 CPU = torch.device("cpu")
 

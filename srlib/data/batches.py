@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from srlib.data.store import SIDE, Store
-from srlib.degrade import pair
+from srlib.images.degrade import pair
 
 AHEAD = 4  # batches that the system is asked to read ahead of use when photos stay on disk
 
@@ -40,7 +40,7 @@ class Batches:
         split: train, val or test.
         batch_size: crops per step, over all ranks together.
         patch: side of the HR crop in pixels, a multiple of ``scale``, at most 176.
-        kernel: how LR is made, see :func:`srlib.degrade.degrade`.
+        kernel: how LR is made, see :func:`srlib.images.degrade.degrade`.
         scale: HR pixels per LR pixel and axis.
         seed: any whole number.
         device: where the batch is wanted.

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from srlib.degrade import INTERPOLATIONS, upsample
+from srlib.images.degrade import INTERPOLATIONS, upsample
 from srlib.models.folding import Folding
 from srlib.models.initialisation import icnr_
 

