@@ -1,21 +1,14 @@
 """srlib: the training and metric code under a course on single-image super-resolution.
 
-The rooms, from the ground up; each imports only from those before it: color, degrade, data, models,
-equivalence, metrics, grids, losses, machine, checkpoints, config, training, experiments, evaluation, pictures,
-upscaling, plots, blind, results, page, series, cli.
+From the ground up, each importing only from those before it (``make lint`` checks it):
+
+images    colour spaces, tasks, HR to LR and the interpolations back
+data      photos (bundled, any folder, CelebA), the decode-once store, batches on the device
+models    bodies, heads, folding, transposed convolution <-> convolution and shuffle, costs
+measure   PSNR with every convention, SSIM, library metrics, grid meters, the evaluator
+train     the config, the loop and its callbacks, optimisers, losses, checkpoints, experiments
+upscale   a photo through a network in tiles, photo files, shipped weights, export
+commands  ``python -m srlib cache|train|evaluate|upscale|export``
 """
 
-from importlib import import_module
-
-__version__ = "0.1.0"
-
-# name: the room that it comes from
-_DOORS = {"Page": "page", "open_page": "page", "upscale": "upscaling"}
-__all__ = list(_DOORS)
-
-
-def __getattr__(name: str):
-    # Imported on first use: a GPU machine with torch alone can use the light core without matplotlib.
-    if name in _DOORS:
-        return getattr(import_module(f"srlib.{_DOORS[name]}"), name)
-    raise AttributeError(f"module 'srlib' has no attribute {name!r}")
+__version__ = "0.2.0"

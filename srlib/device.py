@@ -2,16 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
-from time import perf_counter
 
 import torch
-from torch import nn
 
 from srlib.errors import UsageError
 
 PRECISIONS = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
-WORTHWHILE = 1.1  # gain below which bfloat16 is not worth its rounding
 
 
 def choose_device(name: str) -> torch.device:
@@ -36,8 +32,8 @@ def choose_device(name: str) -> torch.device:
 def choose_precision(device: torch.device, wanted: str = "auto") -> tuple[torch.dtype, str]:
     """The precision of training, and the reason in words.
 
-    ``auto`` takes bfloat16 where the hardware multiplies it natively: on CUDA by compute capability (8.0 and
-    later), on a CPU if a measurement of a fraction of a second, made once per process, finds it faster.
+    ``auto`` takes bfloat16 where the hardware multiplies it natively and is about twice as fast by it: CUDA from
+    compute capability 8.0 on, CPUs with AMX or AVX512-BF16. Elsewhere bfloat16 is slower, and it takes float32.
 
     Raises:
         UsageError: an unknown name.
@@ -47,41 +43,17 @@ def choose_precision(device: torch.device, wanted: str = "auto") -> tuple[torch.
     return _automatic(device) if wanted == "auto" else (PRECISIONS[wanted], f"{wanted} as asked")
 
 
-@cache
 def _automatic(device: torch.device) -> tuple[torch.dtype, str]:
     if device.type == "cuda":
-        name, (major, minor) = torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device)
-        if major >= 8:
-            return torch.bfloat16, f"bfloat16 autocast ({name}, compute capability {major}.{minor})"
-        return torch.float32, f"float32 ({name}, compute capability {major}.{minor}, has no bfloat16)"
-    tests = (("_is_amx_tile_supported", "AMX"), ("_is_avx512_bf16_supported", "AVX512-BF16"))
-    name = next((name for test, name in tests if getattr(torch.cpu, test, lambda: False)()), None)
-    if device.type != "cpu" or name is None:
-        return torch.float32, f"float32 ({device.type} without native bfloat16)"
-    gain = _gain_of_bfloat16()
-    if gain < WORTHWHILE:
-        return torch.float32, f"float32 (CPU with {name}, yet bfloat16 is only {gain:.1f} times as fast here)"
-    return torch.bfloat16, f"bfloat16 autocast (CPU with {name}, {gain:.1f} times as fast as float32 here)"
-
-
-def _gain_of_bfloat16(repeats: int = 7) -> float:
-    """How many times faster a convolution of 64 channels trains on this CPU under bfloat16 autocast.
-
-    Turn by turn, and the best of each: another program that runs for a moment slows single turns only.
-    """
-    x = torch.linspace(0, 1, 8 * 64 * 44 * 44).view(8, 64, 44, 44)
-    x = x.to(memory_format=torch.channels_last).requires_grad_()
-    weight = torch.linspace(-1, 1, 64 * 64 * 9).view(64, 64, 3, 3).requires_grad_()
-    best = {True: float("inf"), False: float("inf")}
-    for turn in range(repeats + 2):
-        for reduced in best:
-            start = perf_counter()
-            with torch.autocast("cpu", torch.bfloat16, enabled=reduced):
-                y = nn.functional.conv2d(x, weight, padding=1)
-            torch.autograd.grad(y.float().mean(), (x, weight))
-            if turn >= 2:  # the first turns allocate
-                best[reduced] = min(best[reduced], perf_counter() - start)
-    return best[False] / best[True]
+        major, minor = torch.cuda.get_device_capability(device)
+        name = f"{torch.cuda.get_device_name(device)}, compute capability {major}.{minor}"
+        native = major >= 8
+    else:
+        tests = (("_is_amx_tile_supported", "AMX"), ("_is_avx512_bf16_supported", "AVX512-BF16"))
+        found = [name for test, name in tests if getattr(torch.cpu, test, lambda: False)()]
+        native = device.type == "cpu" and bool(found)
+        name = f"CPU with {found[0]}" if native else device.type
+    return (torch.bfloat16, f"bfloat16 autocast ({name})") if native else (torch.float32, f"float32 ({name})")
 
 
 @contextmanager

@@ -1,7 +1,7 @@
-"""``python -m srlib``: finds the room that serves a command and hands over to it.
+"""``python -m srlib``: finds the module that serves a command and hands over to it.
 
-A room that serves a command has ``add_arguments(parser)`` and ``main(args) -> int``. It is imported only
-when its command is given, since a GPU machine may lack what the other commands need.
+A command's module has ``add_arguments(parser)`` and ``main(args) -> int``. It is imported only when its command is
+given, since a GPU machine may lack what the other commands need.
 """
 
 import argparse
@@ -12,37 +12,37 @@ from importlib import import_module
 from srlib.errors import DataError, UsageError
 
 COMMANDS = {
-    "run": ("course", "execute the five notebooks and make a report"),
     "cache": ("srlib.commands.cache", "decode a folder of photos once, into a store"),
     "train": ("srlib.commands.train", "train one network from photos, alone or under torchrun"),
     "evaluate": ("srlib.commands.evaluate", "score a network beside bicubic on the same images"),
-    "upscale": ("srlib.commands.upscale", "enlarge photos four times by a network"),
-    "doctor": ("course.doctor", "check this machine, line by line"),
+    "upscale": ("srlib.commands.upscale", "enlarge photos by a network"),
+    "export": ("srlib.commands.export", "write a network as an ONNX file"),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    """Run one command of ``srlib``; see :func:`dispatch`."""
+    return dispatch("srlib", "Single-image super-resolution: data, training, scores, photos.", COMMANDS, argv)
+
+
+def dispatch(prog: str, description: str, commands: dict[str, tuple[str, str]], argv: Sequence[str] | None) -> int:
+    """Run one of ``commands``, a name to (module, purpose); 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    parser = argparse.ArgumentParser(
-        prog="python -m srlib", description="Single-image super-resolution, a course."
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="|".join(COMMANDS))
-    for name, (room, purpose) in COMMANDS.items():
-        command = commands.add_parser(
+    parser = argparse.ArgumentParser(prog=f"python -m {prog}", description=description)
+    choices = parser.add_subparsers(dest="command", required=True, metavar="|".join(commands))
+    for name, (module, purpose) in commands.items():
+        command = choices.add_parser(
             name, help=purpose, description=purpose.capitalize() + ".", allow_abbrev=False
         )
         if argv[:1] == [name]:
-            import_module(room).add_arguments(command)
+            import_module(module).add_arguments(command)
     args = parser.parse_args(argv)
     try:
-        return import_module(COMMANDS[args.command][0]).main(args)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except DataError as error:
-        print(f"failed: {error}", file=sys.stderr)
-        return 1
+        return import_module(commands[args.command][0]).main(args)
+    except (UsageError, DataError) as error:
+        usage = isinstance(error, UsageError)
+        print(f"{'error' if usage else 'failed'}: {error}", file=sys.stderr)
+        return 2 if usage else 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -1,63 +1,107 @@
-"""Checkpoints: tensors and plain values, written aside and renamed, read without unpickling any code."""
+"""Checkpoints: tensors and plain values, written whole or not at all, read without unpickling any code."""
 
-import os
+from dataclasses import asdict, fields
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from srlib.errors import UsageError
+from srlib.files import atomic, write_json
+from srlib.models import build
+from srlib.train.config import TrainConfig
+
+if TYPE_CHECKING:
+    from srlib.train.trainer import Trainer
 
 FORMAT = "srlib-1"
 
 
 def save(path: Path, content: dict) -> None:
-    """Write aside, then rename: a crash leaves the old file or the new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    """Write a checkpoint."""
+    with atomic(path) as aside:
         torch.save(content, aside)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict:
-    """Read a checkpoint without unpickling any code.
+    """Read a checkpoint.
 
     Raises:
-        UsageError: the file is missing, damaged, or no checkpoint of ours.
+        UsageError: the file is missing, damaged, holds code, or is no checkpoint of ours.
     """
     if not Path(path).is_file():
         raise UsageError(f"{path}: no such checkpoint")
     try:
         content = torch.load(path, map_location=device, weights_only=True)
+    except UnpicklingError:  # PyTorch's message recommends to run the code, which is never a good idea
+        raise UsageError(
+            f"{path}: not a checkpoint of srlib: it is damaged, or holds pickled code, which srlib never runs; "
+            "save the state_dict of its network, or train it anew by python -m srlib train"
+        ) from None
     except Exception as error:
-        raise UsageError(f"{path}: not a checkpoint of srlib ({str(error).splitlines()[0]})") from None
+        raise UsageError(f"{path}: not a checkpoint of srlib ({type(error).__name__})") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UsageError(f"{path}: not a checkpoint of srlib (no format mark)")
     return content
 
 
+def load_last(path: Path, config: TrainConfig, device: torch.device) -> dict:
+    """The state of an interrupted training of this config, for ``Trainer.load_state_dict``.
+
+    Raises:
+        UsageError: it belongs to another config; the message lists the differences.
+    """
+    state = load(path, device)
+    saved = state["config"]
+    lines = [f"  {k}: {saved.get(k)!r} there, {v!r} here" for k, v in asdict(config).items() if saved.get(k) != v]
+    if lines:
+        raise UsageError(f"{path} belongs to another training:\n" + "\n".join(lines))
+    return state
+
+
+def write_model(folder: Path, trainer: "Trainer") -> None:
+    """``history.json`` and ``model.pt`` (averaged weights) of a finished training, the model last."""
+    write_json(folder / "history.json", trainer.history)
+    content = {"config": asdict(trainer.config), "average": trainer.average.model.state_dict()}
+    save(folder / "model.pt", {"format": FORMAT, **content})
+
+
+def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, TrainConfig]:
+    """The averaged network of a ``model.pt`` in eval mode, with the config that it was trained by.
+
+    Raises:
+        UsageError: no checkpoint, or one of a network that this version does not know.
+    """
+    content = load(path, device)
+    known = {entry.name for entry in fields(TrainConfig)}
+    try:
+        config = TrainConfig(**{name: value for name, value in content["config"].items() if name in known})
+        model = build(config.model, config.task, config.scale, **config.options)
+        model.load_state_dict(content["average"])
+    except (KeyError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(
+            f"{path}: a network of another version ({reason}): make it anew by python -m srlib train"
+        ) from None
+    return model.to(device).eval(), config
+
+
 def random_state(device: torch.device) -> dict[str, Tensor]:
-    """The state of the generators that Dropout draws from."""
+    """The state of the generators that dropout draws from: the CPU's, and a GPU's where that is the device."""
     state = {"cpu": torch.get_rng_state()}
-    return state | {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else state
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        state["mps"] = torch.mps.get_rng_state()
+    return state
 
 
-def set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
+def set_random_state(state: dict[str, Any], device: torch.device) -> None:
     """The inverse of :func:`random_state`."""
     torch.set_rng_state(state["cpu"].cpu())
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)
-
-
-def require_same(saved: dict, wanted: dict, path: Path) -> None:
-    """Refuse to go on with the checkpoint of another config, listing the differences.
-
-    Raises:
-        UsageError: any value differs.
-    """
-    lines = [f"  {k}: {saved.get(k)!r} there, {v!r} here" for k, v in wanted.items() if saved.get(k) != v]
-    if lines:
-        raise UsageError(f"{path} belongs to another training:\n" + "\n".join(lines))
+    elif device.type == "mps" and "mps" in state:
+        torch.mps.set_rng_state(state["mps"].cpu())

@@ -1,69 +1,105 @@
-"""What shapes a training, in one frozen dataclass, and the learning rate that follows from it."""
+"""What shapes a training: one frozen dataclass, checked where it is made, and the learning rate that follows."""
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, get_args, get_type_hints
 
+from srlib.data.store import CROPS, SIDE
 from srlib.errors import UsageError
+from srlib.images.degrade import KERNELS
+from srlib.images.tasks import TASKS
+from srlib.models.networks import MODELS, upscaler
 
 SCHEDULES = ("cosine", "exponential", "constant")
 OPTIMISERS = ("adam", "muon")
+# what `options` may hold: the arguments of srlib.models.upscaler that a task does not decide
+MODEL_OPTIONS = {
+    name: hint
+    for name, hint in get_type_hints(upscaler).items()
+    if name not in ("in_channels", "out_channels", "scale", "return")
+}
+
+
+def _field(default: Any, help: str, **limits: Any) -> Any:
+    """A field with the help of its option and its limits: ``choices``, ``low``, ``above``, ``high``, ``below``."""
+    start: dict[str, Any] = {"default_factory": dict} if default == {} else {"default": default}
+    return field(**start, metadata={"help": help, **limits})
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that shapes a training. ``options`` go to :func:`srlib.models.build`.
+    """Everything that shapes a training; each field is an option of ``srlib train``.
 
-    Attributes:
-        steps: length in steps, or None where ``minutes`` gives the length in time.
-        batch_size: crops per step over all processes. patch: side of an HR crop in pixels.
-        late_patch: side of the crops in the last ``late_share`` of the training, where 0 means no change. Small
-            crops are many and cheap, but much of them lies at a border that whole photos do not have.
-        optimiser: ``adam``, or ``muon`` for the kernels (and Adam for biases), see :mod:`srlib.train.optimisers`.
-        schedule: from ``learning_rate`` to ``final_learning_rate`` by a cosine or exponentially (the
-            lecture's 1e-2 to 1e-3), after ``warmup`` steps of linear rise; or constant.
-        ema: decay of the running average of the weights, which is what ``fit`` returns; 0 for none.
-        clip: largest norm of the gradient; 0 for none.
-        loss: a key of ``srlib.train.losses.LOSSES``, or the name of a callable that is given to ``fit``.
-        crop: how faces of CelebA were cut when the store was made; recorded, not applied here.
+    ``options`` go to :func:`srlib.models.build`. ``loss`` is a key of ``srlib.train.losses.LOSSES``, or the name of
+    the callable that is given to the trainer.
+
+    Raises:
+        UsageError: a value of the wrong type, not finite, or out of its range; the message names the field.
     """
 
-    model: str = "residual"
-    task: str = "rgb-rgb"
-    options: dict = field(default_factory=dict)
-    steps: int | None = 600
-    minutes: float | None = None
-    batch_size: int = 16
-    patch: int = 88
-    late_patch: int = 0
-    late_share: float = 0.25
-    optimiser: str = "adam"
-    learning_rate: float = 2e-3
-    final_learning_rate: float = 1e-5
-    schedule: str = "cosine"
-    warmup: int = 20
-    loss: str = "mse"
-    ema: float = 0.99
-    clip: float = 1.0
-    kernel: str = "bicubic"
-    crop: str = "center"
-    scale: int = 4
-    seed: int = 0
-    validate_every: int = 100
+    model: str = _field("residual", "which network", choices=tuple(MODELS))
+    task: str = _field("rgb-rgb", "what it sees and makes", choices=tuple(TASKS))
+    options: dict = _field({}, "changes to the network")
+    steps: int | None = _field(600, "length in steps", low=1)
+    minutes: float | None = _field(None, "length in minutes of training, instead of steps", above=0)
+    batch_size: int = _field(16, "crops per step, over all processes", low=1)
+    patch: int = _field(
+        88, f"side of an HR crop in pixels, a multiple of the scale, at most {SIDE}", low=1, high=SIDE
+    )
+    late_patch: int = _field(0, "side of the crops late in the training, 0 for no change", low=0, high=SIDE)
+    late_share: float = _field(0.25, "share of the training that is late", low=0, high=1)
+    optimiser: str = _field("adam", "adam, or muon for kernels and Adam for biases", choices=OPTIMISERS)
+    learning_rate: float = _field(2e-3, "rate at the start, after the warm-up", above=0)
+    final_learning_rate: float = _field(1e-5, "rate at the end", above=0)
+    schedule: str = _field("cosine", "how the rate falls from one to the other", choices=SCHEDULES)
+    warmup: int = _field(20, "steps of linear rise at the start", low=0)
+    loss: str = _field("mse", "what is minimised")
+    ema: float = _field(0.99, "decay of the running average of the weights, 0 for none", low=0, below=1)
+    clip: float = _field(1.0, "largest norm of the gradient, 0 for none", low=0)
+    kernel: str = _field("bicubic", "how LR is made", choices=KERNELS)
+    crop: str = _field("center", "how photos are cut", choices=CROPS)
+    scale: int = _field(4, "HR pixels per LR pixel and axis", low=1)
+    seed: int = _field(0, "seed of start weights, crops and dropout", low=0)
+    validate_every: int = _field(100, "steps between two rows of the history", low=1)
+    validate_photos: int = _field(16, "validation photos that each row scores", low=1)
 
     def __post_init__(self) -> None:
+        for entry in fields(self):
+            _check(entry.name, getattr(self, entry.name), get_type_hints(TrainConfig)[entry.name], entry.metadata)
+        for name, value in self.options.items():
+            if name not in MODEL_OPTIONS:
+                raise UsageError(f"options: a network has no {name!r}: choose from {', '.join(MODEL_OPTIONS)}")
+            _check(name, value, MODEL_OPTIONS[name], {"low": int(name == "width")})
         if (self.steps is None) == (self.minutes is None):
-            raise UsageError(f"give steps or minutes, not both: got {self.steps} and {self.minutes}")
-        length = self.steps if self.minutes is None else self.minutes
-        if length <= 0:
-            raise UsageError(f"steps and minutes must be positive, got {length}")
-        if self.schedule not in SCHEDULES:
-            raise UsageError(f"unknown schedule {self.schedule!r}: choose from {', '.join(SCHEDULES)}")
-        if self.optimiser not in OPTIMISERS:
-            raise UsageError(f"unknown optimiser {self.optimiser!r}: choose from {', '.join(OPTIMISERS)}")
-        if self.learning_rate <= 0 or self.final_learning_rate <= 0:
-            raise UsageError("learning rates must be positive")
-        if not 0 <= self.ema < 1:
-            raise UsageError(f"ema must lie in [0, 1), got {self.ema}")
+            raise UsageError(f"give steps or minutes, one of them: got {self.steps} and {self.minutes}")
+        for name in ("patch", "late_patch"):
+            if (side := getattr(self, name)) % self.scale:
+                raise UsageError(f"{_option(name)}: need a multiple of the scale {self.scale}, got {side}")
+
+
+def _option(name: str) -> str:
+    return f"{name} (--{name.replace('_', '-')})"
+
+
+def _check(name: str, value: Any, hint: Any, limits: Mapping[str, Any]) -> None:
+    """Refuse a value of another type than ``hint``, or outside ``limits``."""
+    kinds = get_args(hint) or (hint,)
+    if value is None and type(None) in kinds:
+        return
+    low, above = limits.get("low", -math.inf), limits.get("above", -math.inf)
+    high, below = limits.get("high", math.inf), limits.get("below", math.inf)
+    fits = type(value) in kinds or (float in kinds and type(value) is int)
+    if fits and type(value) in (int, float):
+        fits = math.isfinite(value) and low <= value <= high and above < value < below
+    if choices := limits.get("choices", ()):
+        fits = fits and value in choices
+    if not fits:
+        words = {int: "a whole number", float: "a number", bool: "true or false", dict: "a dict", str: "a text"}
+        bounds = (("at least", low), ("above", above), ("at most", high), ("below", below))
+        need = words[kinds[0]] + ",".join(f" {word} {limit:g}" for word, limit in bounds if math.isfinite(limit))
+        need = f"one of {', '.join(choices)}" if choices else need
+        raise UsageError(f"{_option(name)}: need {need}, got {value!r}")
 
 
 def learning_rate(config: TrainConfig, step: int, progress: float) -> float:

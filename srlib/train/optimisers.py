@@ -1,4 +1,4 @@
-"""How a step follows from gradients: Adam for all weights, or Muon for the kernels and Adam for the rest."""
+"""How a step follows from gradients: Adam, or Muon for kernels; and the running average of the weights."""
 
 import torch
 from torch import Tensor, nn
@@ -44,9 +44,10 @@ class Muon(torch.optim.Optimizer):
                     alike.setdefault(kernel.shape, []).append(kernel)
             for shape, kernels in alike.items():
                 gradients = [kernel.grad for kernel in kernels]
-                momenta = [
-                    self.state[kernel].setdefault("momentum", torch.zeros_like(kernel)) for kernel in kernels
-                ]
+                for kernel in kernels:
+                    if "momentum" not in self.state[kernel]:
+                        self.state[kernel]["momentum"] = torch.zeros_like(kernel)
+                momenta = [self.state[kernel]["momentum"] for kernel in kernels]
                 torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
                 ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
                 steps = orthogonalised(torch.stack(ahead).flatten(2))
@@ -63,3 +64,22 @@ def make_optimisers(name: str, model: nn.Module, lr: float) -> list[torch.optim.
         return [torch.optim.Adam(weights, lr=lr, fused=fused)]
     kernels, rest = [w for w in weights if w.ndim > 1], [w for w in weights if w.ndim < 2]
     return [Muon(kernels, lr), torch.optim.Adam(rest, lr=lr, fused=fused)]
+
+
+class Average:
+    """Exponential moving average of weights (Polyak), with a warm-up so that step 0 does not linger.
+
+    ``torch.optim.swa_utils.AveragedModel`` keeps its count on the device and reads it back at every update, which
+    makes a GPU wait; here the step is a plain number.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.model, self.decay = model.requires_grad_(False), decay
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Move towards the weights after step ``step``; buffers are copied."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
+        for mine, theirs in zip(self.model.buffers(), model.buffers()):
+            mine.copy_(theirs)

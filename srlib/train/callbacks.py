@@ -1,0 +1,116 @@
+"""What happens around a training step: validation, stopping, saving, the bar. Each is one small class."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from srlib.data import Store
+from srlib.measure.evaluation import mean_psnr
+from srlib.train import ranks
+from srlib.train.checkpoints import save
+
+if TYPE_CHECKING:
+    from srlib.train.trainer import Trainer
+
+
+class Callback:
+    """Three moments of a training; a subclass takes those that it needs. Every rank calls them all."""
+
+    def around(self, trainer: "Trainer") -> AbstractContextManager[Any]:
+        """Entered before the first step, left after the last one or at an error."""
+        return nullcontext()
+
+    def after_step(self, trainer: "Trainer") -> None:
+        """After each step; to read a tensor here would make a GPU wait."""
+
+    def at_log(self, trainer: "Trainer", row: dict) -> None:
+        """At each row of the history, in the order of the callbacks; what is put into ``row`` is kept."""
+
+
+class StopIfNotFinite(Callback):
+    """Comes first, so that no weights are scored or saved after a loss or a gradient that is not finite."""
+
+    def at_log(self, trainer: "Trainer", row: dict) -> None:
+        for name, values in zip(("loss", "gradient"), zip(*trainer.recent)):
+            finite = torch.isfinite(torch.stack(values))
+            if not bool(finite.all()):
+                step = trainer.step - len(values) + 1 + int((~finite).nonzero()[0])
+                raise FloatingPointError(
+                    f"the {name} is not finite at step {step} (learning rate {trainer.config.learning_rate:g}): "
+                    f"try a tenth of it, a longer warm-up, or gradient clipping (clip = {trainer.config.clip:g})"
+                )
+
+
+class Validate(Callback):
+    """``val_psnr``: what the averaged network scores on the first validation photos, where there are any."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def at_log(self, trainer: "Trainer", row: dict) -> None:
+        config = trainer.config
+        if trainer.rank == 0 and self.store.counts().get("val"):
+            photos = self.store.tensor("val", config.validate_photos)
+            how = {"kernel": config.kernel, "scale": config.scale, "device": trainer.device}
+            row["val_psnr"] = mean_psnr(trainer.average.model, photos, config.task, **how)
+
+
+class Measure(Callback):
+    """The numbers that a function finds in the averaged network, in every row."""
+
+    def __init__(self, function: Callable[[nn.Module], dict[str, Any]]) -> None:
+        self.function = function
+
+    def at_log(self, trainer: "Trainer", row: dict) -> None:
+        row.update(self.function(trainer.average.model))
+
+
+class Save(Callback):
+    """``last.pt``, from which a training goes on: at rows ``seconds`` apart by rank 0's clock, and at the end."""
+
+    def __init__(self, file: Path, seconds: float = 15.0) -> None:
+        self.file, self.seconds = file, seconds
+
+    @contextmanager
+    def around(self, trainer: "Trainer"):
+        self.saved = perf_counter()
+        yield
+        self.write(trainer)
+
+    def at_log(self, trainer: "Trainer", row: dict) -> None:
+        if ranks.from_rank_0(perf_counter() - self.saved, trainer.device) >= self.seconds:
+            self.write(trainer)
+
+    def write(self, trainer: "Trainer") -> None:
+        """Now; every rank has to call it."""
+        state = trainer.state_dict()
+        if trainer.rank == 0:
+            save(self.file, state)
+        self.saved = perf_counter()
+
+
+class Bar(Callback):
+    """A progress bar with the rate, the last loss and the last score; rank 0 shows it."""
+
+    @contextmanager
+    def around(self, trainer: "Trainer"):
+        name = f"{trainer.config.model} {trainer.config.task}"
+        total, hidden = trainer.config.steps, trainer.rank > 0
+        with tqdm(
+            total=total, initial=trainer.step, unit="step", desc=name, leave=False, disable=hidden
+        ) as self.bar:
+            yield
+
+    def after_step(self, trainer: "Trainer") -> None:
+        self.bar.update()
+
+    def at_log(self, trainer: "Trainer", row: dict) -> None:
+        speed = row["step"] * trainer.config.batch_size / max(row["seconds"], 1e-9)
+        score = f"{row['val_psnr']:.2f} dB, " if "val_psnr" in row else ""
+        self.bar.set_postfix_str(f"loss {row['loss']:.5f}, {score}{speed:.0f} crops/s")
