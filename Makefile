@@ -3,18 +3,18 @@
 
 PYTHON ?= python3
 VENV := .venv
-PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 PAGES := $(addprefix notebooks/,01_data_preparation.ipynb 02_subpixel_cnn.ipynb 03_channel_experiments.ipynb \
 	04_checkerboard_artifacts.ipynb 05_psnr_limits.ipynb)
-LINTED := srlib tests benchmarks notebooks
+LINTED := srlib course tests benchmarks notebooks
+PHOTOS ?= sample
 
-.PHONY: course test unit nbval lab notebooks lint weights lock clean
+.PHONY: course test unit nbval gpu-paths lint lab notebooks weights lock clean
 .DEFAULT_GOAL := course
 
 course: $(READY)  ## the whole series on the bundled photos, then the report
-	@$(PY) -m srlib run
+	@$(PY) -m course run
 
 test: lint unit nbval  ## everything that CI checks
 
@@ -25,32 +25,48 @@ unit: $(READY)
 nbval: $(READY)
 	@SRLIB_BUDGET=smoke $(PY) -m pytest --nbval-lax --nbval-current-env $(PAGES)
 
-lint: $(READY)
+gpu-paths: $(READY)  ## the code for GPUs, on a card that is only imagined (a part of `make test`)
+	@$(PY) -m pytest tests/test_gpu_paths.py
+
+lint: $(READY)  ## format, style, who may import whom, types
 	@$(PY) -m ruff check --quiet $(LINTED)
 	@$(PY) -m ruff format --check --quiet $(LINTED) || { echo "ruff format $(LINTED) would change files"; exit 1; }
+	@$(VENV)/bin/lint-imports
+	@$(PY) -m mypy --no-error-summary
 
 lab: $(READY)  ## JupyterLab on the notebooks
 	@$(PY) -m jupyter lab notebooks
 
 notebooks: $(READY)  ## execute the committed pages again, at the budget that stands in them
-	@$(PY) -m srlib.series --fresh
+	@$(PY) -m course.authoring --fresh
 
-weights: $(READY)  ## train the networks that `upscale` comes with, on the bundled photos
-	@$(PY) -m srlib.weights
+# The networks that `upscale` comes with; PHOTOS=FOLDER trains them on photos of your own. An interrupted training
+# goes on where it was. Their scores go into srlib/upscale/weights/README.md by hand; a test holds it against the files.
+weights: $(READY)
+	@for model in small base; do \
+		out=runs/weights-$$model; resume=$$(test -e $$out/last.pt && echo --resume); \
+		$(PY) -m srlib train --data $(PHOTOS) $(if $(filter sample,$(PHOTOS)),,--crop tiles) --model $$model \
+			--validate-every 50 --out $$out $$resume || exit 1; \
+		cp $$out/model.pt srlib/upscale/weights/$$model.pt; \
+		$(PY) -m srlib evaluate srlib/upscale/weights/$$model.pt || exit 1; \
+	done
 
 lock:  ## after a change in pyproject.toml; needs uv
 	uv pip compile --quiet --universal --python-version 3.11 --extra course --extra test pyproject.toml \
 		-o requirements.lock --no-header
 
 clean:  ## what tools leave behind; the environment and runs/ stay
-	@rm -rf .pytest_cache .ruff_cache .hypothesis build *.egg-info
-	@find srlib tests benchmarks notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
+	@rm -rf .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build *.egg-info
+	@find srlib course tests benchmarks notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
 
+# uv installs the lock several times as fast as pip; where it cannot be had, pip does.
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed; name one by PYTHON=..." \
 		if sys.version_info < (3, 11) else 0)'
-	@echo "Setting up $(VENV) from requirements.lock (some minutes, about 6 GB on Linux) ..."
+	@echo "Setting up $(VENV) from requirements.lock (minutes, about 6 GB on Linux) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) --requirement requirements.lock
-	@$(PIP) --no-deps --no-build-isolation --editable .
+	@if $(PY) -m pip install -qq --disable-pip-version-check uv; \
+		then $(PY) -m uv pip install --quiet --python $(PY) --requirement requirements.lock; \
+		else $(PY) -m pip install -qq --disable-pip-version-check --requirement requirements.lock; fi
+	@$(PY) -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@

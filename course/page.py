@@ -1,30 +1,32 @@
 """What the first cell of every notebook calls: check the parameters, open the photos, keep the ledger."""
 
-import html
 import os
 import random
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
-from srlib.train import experiments
 from course import plots, results
 from srlib.data import Store, open_store
+from srlib.device import choose_device, choose_precision
 from srlib.errors import UsageError
-from srlib.device import ROOT, choose_device, choose_precision, resolve_runs
-from srlib.train.trainer import TrainConfig
+from srlib.files import resolve
+from srlib.train.config import TrainConfig
+from srlib.train.experiments import Trained, train_once
 
-BUDGETS = ("smoke", "quick", "full")
+BUDGETS = ("smoke", "quick", "study", "full")
+EXPECTED = Path(__file__).resolve().parent.parent / "expected"
 
 T = TypeVar("T")
 
 
 @dataclass
 class Page:
-    """The state that a page shares with the package: nothing else is hidden from the reader."""
+    """The state that a page shares with the course: nothing else is hidden from the reader."""
 
     name: str
     data: str
@@ -35,8 +37,7 @@ class Page:
     runs: Path
     store: Store
     fresh: float = 0.0  # networks trained before this moment are trained again
-    ledger: dict[str, dict[str, Any]] = field(default_factory=dict)
-    verdicts: list[tuple[str, str, str]] = field(default_factory=list)
+    ledger: results.Ledger = field(default_factory=dict)
 
     @property
     def is_sample(self) -> bool:
@@ -49,37 +50,29 @@ class Page:
         return "test" if self.store.counts()["test"] else "val"
 
     def pick(self, *, smoke: T, quick: T, full: T) -> T:
-        """The value for this budget."""
-        return {"smoke": smoke, "quick": quick, "full": full}[self.budget]
+        """The value for this budget; a study trains as ``quick`` does until a page says otherwise."""
+        return {"smoke": smoke, "quick": quick, "study": quick, "full": full}[self.budget]
 
-    def train(self, config: TrainConfig, **options) -> experiments.Trained:
+    def train(self, config: TrainConfig, **options: Any) -> Trained:
         """Train by a config, or load the same training from ``runs/``; prints one line that tells which.
 
-        Options are those of :func:`srlib.train.experiments.train_once`: ``init``, ``loss``, ``measure``, ``on_log``
-        and ``say``.
+        Options are those of :func:`srlib.train.experiments.train_once`: ``init``, ``loss``, ``measure``, ``say``.
         """
-        return experiments.train_once(
-            config,
-            self.store,
-            self.runs,
-            device=self.device,
-            precision=self.precision,
-            fresh=self.fresh,
-            **options,
+        return train_once(
+            config, self.store, self.runs, device=self.device, precision=self.precision, fresh=self.fresh, **options
         )
 
     def record(self, key: str, value: float | int | str | bool, unit: str = "") -> None:
-        """Put a headline number into the ledger; the key starts with the page's number, as in "02.gain".
+        """Put a headline number into the ledger; a cell that is run again records it anew.
 
         Raises:
-            ValueError: a key of another page, or one recorded before with another value.
+            ValueError: a key that does not start with the page's number, as "02.gain" does.
         """
         number = self.name.split("_")[0]
         if not key.startswith(number + "."):
             raise ValueError(f"key {key!r} must start with {number}.")
         value = value.item() if isinstance(value, np.generic | torch.Tensor) else value
-        entry = {"value": round(value, 6) if isinstance(value, float) else value, "unit": unit}
-        self.ledger[key] = entry
+        self.ledger[key] = {"value": round(value, 6) if isinstance(value, float) else value, "unit": unit}
 
     def claim(self, text: str, ok: bool, detail: str = "") -> None:
         """State what training is expected to show.
@@ -95,26 +88,24 @@ class Page:
             verdict = "holds" if ok else "fails"
         else:
             verdict = "reported: " + ("holds" if ok else "does not hold")
-        self.verdicts.append((text, verdict, detail))
         print(f"{text}: {verdict}" + (f" ({detail})" if detail and self.budget != "smoke" else ""))
         if verdict == "fails":
             raise AssertionError(f"{text}: {detail}")
 
     def summary(self) -> None:
-        """Display the recorded numbers as a table; the output carries them as JSON for the runner."""
+        """Display the recorded numbers as a table; the output carries them as JSON for the run."""
         from IPython.display import display
 
         rows = [(key, results.show_with_unit(entry["value"], entry["unit"])) for key, entry in self.ledger.items()]
-        body = "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(v)}</td></tr>" for k, v in rows)
+        body = "".join(f"<tr><td>{escape(k)}</td><td>{escape(v)}</td></tr>" for k, v in rows)
         width = max((len(key) for key, _ in rows), default=0)
-        plain = "\n".join(f"{key:{width}}  {value}" for key, value in rows)
         note = "illustration: a few bundled photos" if self.is_sample else f"photos: {self.store.source}"
         display(
             {
                 results.MIME: dict(self.ledger),
-                "text/html": f"<table><caption>{html.escape(self.budget)}, {html.escape(note)}</caption>"
+                "text/html": f"<table><caption>{escape(self.budget)}, {escape(note)}</caption>"
                 f"<tr><th>result</th><th>value</th></tr>{body}</table>",
-                "text/plain": plain,
+                "text/plain": "\n".join(f"{key:{width}}  {value}" for key, value in rows),
             },
             raw=True,
         )
@@ -123,8 +114,11 @@ class Page:
 def open_page(name: str, *, data: str, budget: str, seed: int, device: str, runs: str) -> Page:
     """Check a page's parameters, seed all generators, open the photos, and say in a few lines what was found.
 
+    ``SRLIB_BUDGET`` overrides the budget (for nbval, which cannot set parameters), ``SRLIB_PRECISION`` forces
+    float32 or bfloat16, ``SRLIB_FRESH`` is the start of a run that reuses no older network.
+
     Raises:
-        UsageError: an unknown budget, device or folder, or a seed that is no whole number.
+        UsageError: an unknown budget, device, precision or folder, or a seed that is no whole number.
     """
     override = os.environ.get("SRLIB_BUDGET")
     if override and override != budget:
@@ -135,19 +129,17 @@ def open_page(name: str, *, data: str, budget: str, seed: int, device: str, runs
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise UsageError(f"SEED must be a whole number from 0 on, got {seed!r}")
     where = choose_device(device)
-    if data != "sample":
-        data = str((ROOT / Path(data).expanduser()).resolve())
-    folder = resolve_runs(runs)
+    data = data if data == "sample" else str(resolve(data))
+    folder = resolve(runs)
     store = open_store(data, folder)
-    precision, reason = choose_precision(where)
+    precision, reason = choose_precision(where, os.environ.get("SRLIB_PRECISION") or "auto")
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - libraries that a page calls may use it
     torch.manual_seed(seed)
     plots.use_style()
     print(f"budget {budget}, seed {seed}, {where.type}, {reason}")
     print(store.describe())
-    fresh = float(os.environ.get("SRLIB_FRESH", 0))  # the start of the run that asked for it
-    page = Page(name, data, budget, seed, where, precision, folder, store, fresh)
+    page = Page(name, data, budget, seed, where, precision, folder, store, float(os.environ.get("SRLIB_FRESH", 0)))
     if page.test_split == "val":
         print("no test photos here: the page scores the validation photos instead")
     return page

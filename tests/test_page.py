@@ -5,9 +5,8 @@ import json
 import pytest
 import torch
 
-import srlib
-from srlib import machine
-from course import results
+from course import page, results
+from srlib import files
 from srlib.errors import UsageError
 
 GOOD = {"data": "sample", "budget": "smoke", "seed": 0, "device": "cpu"}
@@ -16,13 +15,13 @@ GOOD = {"data": "sample", "budget": "smoke", "seed": 0, "device": "cpu"}
 @pytest.fixture
 def open_page(tmp_path, monkeypatch):
     monkeypatch.delenv("SRLIB_BUDGET", raising=False)
-    return lambda **change: srlib.open_page("02_subpixel_cnn", **{**GOOD, "runs": str(tmp_path), **change})
+    return lambda **change: page.open_page("02_subpixel_cnn", **{**GOOD, "runs": str(tmp_path), **change})
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"budget": "huge"}, "unknown budget 'huge': choose from smoke, quick, full"),
+        ({"budget": "huge"}, "unknown budget 'huge': choose from smoke, quick, study, full"),
         ({"device": "tpu"}, "unknown device 'tpu'"),
         ({"seed": -1}, "SEED must be a whole number from 0 on, got -1"),
         ({"seed": 1.5}, "SEED must be a whole number"),
@@ -69,14 +68,15 @@ def test_claims_are_asserted_where_training_was_long_enough(open_page, capsys):
 
 
 def test_ledger_reaches_the_output(open_page, monkeypatch):
-    page = open_page()
-    page.record("02.gain", torch.tensor(1.23456789), "dB")
-    page.record("02.images", 9)
+    opened = open_page()
+    opened.record("02.gain", 1.0, "dB")
+    opened.record("02.gain", torch.tensor(1.23456789), "dB")  # the cell was run again
+    opened.record("02.images", 9)
     with pytest.raises(ValueError, match=r"'03\.gain' must start with 02\."):
-        page.record("03.gain", 1.0)
+        opened.record("03.gain", 1.0)
     shown = []
     monkeypatch.setattr("IPython.display.display", lambda data, **options: shown.append(data))
-    page.summary()
+    opened.summary()
     ledger = shown[0][results.MIME]
     assert json.loads(json.dumps(ledger)) == {
         "02.gain": {"value": 1.234568, "unit": "dB"},
@@ -87,5 +87,14 @@ def test_ledger_reaches_the_output(open_page, monkeypatch):
 
 
 def test_runs_count_from_the_repository(tmp_path):
-    assert machine.resolve_runs("runs") == machine.ROOT / "runs"
-    assert machine.resolve_runs(tmp_path) == tmp_path
+    assert files.resolve("runs") == files.ROOT / "runs"
+    assert files.resolve(tmp_path) == tmp_path
+
+
+def test_precision_is_forced_from_outside_and_said(open_page, monkeypatch, capsys):
+    monkeypatch.setenv("SRLIB_PRECISION", "bfloat16")
+    assert open_page().precision == torch.bfloat16
+    assert "bfloat16 as asked" in capsys.readouterr().out
+    monkeypatch.setenv("SRLIB_PRECISION", "half")
+    with pytest.raises(UsageError, match="unknown precision 'half'"):
+        open_page()

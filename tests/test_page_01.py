@@ -6,9 +6,9 @@ import torch
 from page_code import definitions
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from srlib.measure import metrics
 from srlib.data import open_store
 from srlib.images.degrade import KERNELS, degrade, degrade_matrix, resize_matrix, upsample
+from srlib.measure import metrics
 
 PLAIN = {"crop_border": 0, "channels": "as-is"}
 

@@ -7,10 +7,12 @@ import torch
 from page_code import definitions
 from torch import nn
 
-from srlib.measure import metrics
 from srlib import models
 from srlib.data import open_store
-from srlib.train.trainer import TrainConfig, fit
+from srlib.images.tasks import TASKS
+from srlib.measure import metrics
+from srlib.train.config import TrainConfig
+from srlib.train.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,7 @@ def test_pixel_shuffle_and_its_inverse(page, scale):
 
 
 def test_network_equals_the_packages(page):
-    for task, (inside, outside) in models.TASKS.items():
+    for task, (inside, outside) in TASKS.items():
         ours, theirs = page.SubPixelCNN(inside, outside), models.build("subpixel", task)
         ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values())))
         x = torch.rand(2, inside, 8, 9)
@@ -48,8 +50,8 @@ def test_loop_by_hand_trains_the_packages_weights(page, tmp_path):
     )  # fmt: skip
     store = open_store("sample", tmp_path)
     by_hand, losses = page.train_by_hand(config, store)
-    result = fit(config, store, precision=torch.float32, progress=False)
-    for a, b in zip(by_hand.parameters(), result.model.parameters()):
+    result = Trainer(config, store, precision=torch.float32).run()
+    for a, b in zip(by_hand.parameters(), result.average.model.parameters()):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
     assert sum(losses) / len(losses) == pytest.approx(result.history[-1]["loss"], rel=1e-5)
     other, _ = page.train_by_hand(replace(config, seed=4), store)

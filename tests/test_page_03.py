@@ -6,11 +6,12 @@ import torch
 from page_code import definitions
 from torch import nn
 
-from srlib.images import color
+from course import intervals
 from srlib import data, models
-from srlib.measure import evaluation
-from srlib.train import losses
+from srlib.images import color
 from srlib.images.degrade import upsample
+from srlib.images.tasks import TASKS
+from srlib.train import losses
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +61,11 @@ def test_gray_input_forgets_colour(page, lr):
     assert net(lr).shape == (2, 3, 44, 36)
 
 
-@pytest.mark.parametrize("task", models.TASKS)
+@pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("width", [8, 64, 70])
 def test_price_is_what_the_layers_do(page, task, width):
     net = models.build("subpixel", task, width=width)
-    inside = models.TASKS[task][0]
+    inside = TASKS[task][0]
     assert models.count_multiply_adds(net, (1, inside, 5, 6)) == 30 * page.multiply_adds(task, width)
     assert page.width_for(task, page.multiply_adds(task, width)) == width
 
@@ -81,7 +82,7 @@ def test_recoloured_photos_share_their_gray(page):
 
 def test_bootstrap_by_hand_agrees_with_the_packages(page):
     values = np.random.default_rng(0).normal(size=(3, 20))
-    np.testing.assert_allclose(page.bootstrap(values, 6000), evaluation.bootstrap(values), atol=0.05)
+    np.testing.assert_allclose(page.bootstrap(values, 6000), intervals.bootstrap(values), atol=0.05)
 
 
 def test_box_means_are_conditional_means(page):
@@ -117,7 +118,7 @@ def test_min_max_stretches_every_picture_by_itself(page):
     torch.testing.assert_close(stretched.amax(dim=(1, 2, 3)), torch.ones(4))
     assert torch.isfinite(page.min_max(torch.full((1, 1, 4, 4), 0.3))).all()
     output = torch.rand(4, 1, 6, 5)
-    torch.testing.assert_close(page.min_max_loss(output, x), losses.mse(output, stretched))
+    torch.testing.assert_close(page.min_max_loss(output, x), losses.mse_loss(output, stretched))
 
 
 def test_lecture_store_of_the_sample_shows_the_same_places(page):

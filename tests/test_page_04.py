@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from srlib.models import equivalence
-from srlib.measure import grids
 from srlib import models
 from srlib.images.degrade import upsample
+from srlib.measure import grids
+from srlib.models import equivalence
 
 PAGE = Path(__file__).parents[1] / "notebooks" / "04_checkerboard_artifacts.ipynb"
 

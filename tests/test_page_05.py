@@ -9,10 +9,10 @@ import torch
 from scipy.stats import spearmanr
 from skimage.filters import gaussian
 
-from srlib.measure import metrics
+from course import notebooks as pages
 from course import plots
 from srlib.data import open_store
-from course import notebooks as pages
+from srlib.measure import metrics
 
 PAGE = pages.folder() / "05_psnr_limits.ipynb"
 SHARED = Path(__file__).parents[2] / "shared" / "data"

@@ -37,14 +37,14 @@ class StopIfNotFinite(Callback):
     """Comes first, so that no weights are scored or saved after a loss or a gradient that is not finite."""
 
     def at_log(self, trainer: "Trainer", row: dict) -> None:
-        for name, values in zip(("loss", "gradient"), zip(*trainer.recent)):
-            finite = torch.isfinite(torch.stack(values))
-            if not bool(finite.all()):
-                step = trainer.step - len(values) + 1 + int((~finite).nonzero()[0])
-                raise FloatingPointError(
-                    f"the {name} is not finite at step {step} (learning rate {trainer.config.learning_rate:g}): "
-                    f"try a tenth of it, a longer warm-up, or gradient clipping (clip = {trainer.config.clip:g})"
-                )
+        finite = torch.isfinite(torch.stack([torch.stack(pair) for pair in trainer.recent]))
+        if not bool(finite.all()):
+            first = int((~finite).any(dim=1).nonzero()[0])
+            raise FloatingPointError(
+                f"the {'gradient' if finite[first, 0] else 'loss'} is not finite at step "
+                f"{trainer.step - len(finite) + 1 + first} (learning rate {trainer.config.learning_rate:g}): "
+                f"try a tenth of it, a longer warm-up, or gradient clipping (clip = {trainer.config.clip:g})"
+            )
 
 
 class Validate(Callback):

@@ -7,8 +7,10 @@ from typing import Any, get_args, get_type_hints
 
 from srlib.data.store import CROPS, SIDE
 from srlib.errors import UsageError
-from srlib.images.degrade import KERNELS
+from srlib.images.degrade import INTERPOLATIONS, KERNELS
 from srlib.images.tasks import TASKS
+from srlib.models.bodies import BODIES
+from srlib.models.heads import HEADS
 from srlib.models.networks import MODELS, upscaler
 
 SCHEDULES = ("cosine", "exponential", "constant")
@@ -19,20 +21,28 @@ MODEL_OPTIONS = {
     for name, hint in get_type_hints(upscaler).items()
     if name not in ("in_channels", "out_channels", "scale", "return")
 }
+_OPTION_LIMITS: dict[str, dict[str, Any]] = {
+    "body": {"choices": BODIES},
+    "head": {"choices": tuple(HEADS)},
+    "skip": {"choices": tuple(INTERPOLATIONS)},
+    "init": {"choices": ("default", "orthogonal", "kaiming")},
+    "width": {"low": 1},
+    "depth": {"low": 0},
+    "dropout": {"low": 0, "below": 1},
+}
 
 
 def _field(default: Any, help: str, **limits: Any) -> Any:
     """A field with the help of its option and its limits: ``choices``, ``low``, ``above``, ``high``, ``below``."""
-    start: dict[str, Any] = {"default_factory": dict} if default == {} else {"default": default}
-    return field(**start, metadata={"help": help, **limits})
+    return field(default=default, metadata={"help": help, **limits})
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """Everything that shapes a training; each field is an option of ``srlib train``.
 
-    ``options`` go to :func:`srlib.models.build`. ``loss`` is a key of ``srlib.train.losses.LOSSES``, or the name of
-    the callable that is given to the trainer.
+    ``options`` go to :func:`srlib.models.build`. ``loss`` is a key of ``srlib.train.losses.LOSSES``, or the name
+    of the callable that is given to the trainer.
 
     Raises:
         UsageError: a value of the wrong type, not finite, or out of its range; the message names the field.
@@ -40,7 +50,7 @@ class TrainConfig:
 
     model: str = _field("residual", "which network", choices=tuple(MODELS))
     task: str = _field("rgb-rgb", "what it sees and makes", choices=tuple(TASKS))
-    options: dict = _field({}, "changes to the network")
+    options: dict = field(default_factory=dict, metadata={"help": "changes to the network"})
     steps: int | None = _field(600, "length in steps", low=1)
     minutes: float | None = _field(None, "length in minutes of training, instead of steps", above=0)
     batch_size: int = _field(16, "crops per step, over all processes", low=1)
@@ -70,7 +80,7 @@ class TrainConfig:
         for name, value in self.options.items():
             if name not in MODEL_OPTIONS:
                 raise UsageError(f"options: a network has no {name!r}: choose from {', '.join(MODEL_OPTIONS)}")
-            _check(name, value, MODEL_OPTIONS[name], {"low": int(name == "width")})
+            _check(name, value, MODEL_OPTIONS[name], _OPTION_LIMITS.get(name, {}))
         if (self.steps is None) == (self.minutes is None):
             raise UsageError(f"give steps or minutes, one of them: got {self.steps} and {self.minutes}")
         for name in ("patch", "late_patch"):

@@ -76,6 +76,7 @@ def train_once(
     loss: Loss | None = None,
     measure: Callable[[nn.Module], dict[str, Any]] | None = None,
     say: Callable[[str], None] = print,
+    save_seconds: float = 15.0,
 ) -> Trained:
     """Train, or load the same training from ``runs/experiments``; ``say`` gets one line that tells which.
 
@@ -91,7 +92,7 @@ def train_once(
         history = json.loads((folder / "history.json").read_text())
         say(f"{label}: loaded from runs/experiments/{key}, trained before in {history[-1]['seconds']:.0f} s")
         return Trained(model, history, key, True)
-    callbacks = [Measure(measure)] * (measure is not None) + [Save(last), Bar()]
+    callbacks = [Measure(measure)] * (measure is not None) + [Save(last, save_seconds), Bar()]
     trainer = Trainer(config, store, device=device, precision=precision, init=init, loss=loss, callbacks=callbacks)
     if resume := _made_since(last, fresh):
         trainer.load_state_dict(checkpoints.load_last(last, config, device))

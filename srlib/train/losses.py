@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from srlib.errors import UsageError
 from srlib.images.degrade import degrade, upsample
 from srlib.measure.metrics import ssim_map
 
@@ -54,6 +55,13 @@ LOSSES: dict[str, Loss] = {
     "lpips": lpips_loss,
     "perceptual": perceptual_loss,
 }
+
+
+def find_loss(name: str) -> Loss:
+    """The loss of a name; UsageError where there is none."""
+    if name not in LOSSES:
+        raise UsageError(f"loss: no {name!r}: choose from {', '.join(LOSSES)}, or pass a callable")
+    return LOSSES[name]
 
 
 class Detail(nn.Module):

@@ -66,6 +66,12 @@ def make_optimisers(name: str, model: nn.Module, lr: float) -> list[torch.optim.
     return [Muon(kernels, lr), torch.optim.Adam(rest, lr=lr, fused=fused)]
 
 
+def set_rate(optimisers: list[torch.optim.Optimizer], rate: float) -> None:
+    """Give all of them the learning rate of the next step."""
+    for group in (group for optimiser in optimisers for group in optimiser.param_groups):
+        group["lr"] = rate
+
+
 class Average:
     """Exponential moving average of weights (Polyak), with a warm-up so that step 0 does not linger.
 

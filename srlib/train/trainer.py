@@ -12,33 +12,30 @@ from torch import Tensor, nn
 
 from srlib.data import Batches, Store
 from srlib.device import choose_precision, exact_float32
-from srlib.errors import UsageError
 from srlib.images.tasks import as_task
 from srlib.models import build
 from srlib.train import ranks
 from srlib.train.callbacks import Callback, StopIfNotFinite, Validate
 from srlib.train.checkpoints import FORMAT, random_state, set_random_state
 from srlib.train.config import TrainConfig, learning_rate
-from srlib.train.losses import LOSSES, Loss
+from srlib.train.losses import Loss, find_loss
 from srlib.train.memory import require_fits
-from srlib.train.optimisers import Average, make_optimisers
+from srlib.train.optimisers import Average, make_optimisers, set_rate
 
 
 class Trainer:
     """Trains the network of a config on the train split of a store; its state lies on the object.
 
-    A batch is a pure function of (seed, step) and the learning rate of (config, progress), so weights, averages,
-    optimisers, random state and the step are enough to go on bit for bit (on CUDA under deterministic cuDNN).
-    """
+    A batch follows from (seed, step) and a rate from (config, progress), so weights, averages, optimisers, random
+    state and the step are enough to go on bit for bit (on CUDA under deterministic cuDNN)."""
 
     def train_step(self, lr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:
         """Forward, backward, step; loss and gradient norm stay on the device, since reading them stalls a GPU."""
         loss = self.objective(lr.contiguous(memory_format=torch.channels_last), hr)
         self.model.zero_grad(set_to_none=True)
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(
-            self.model.parameters(), self.config.clip or math.inf, foreach=self.foreach
-        )
+        foreach = self.device.type != "mps" or None  # all weights in a few kernels, where there are such
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf, foreach=foreach)
         for optimiser in self.optimisers:
             optimiser.step()
         self.average.update(self.model, self.step)
@@ -51,40 +48,46 @@ class Trainer:
         return self.loss(output, hr)
 
     def run(self) -> "Trainer":
-        """Train to the end of the config.
-
-        Raises:
-            FloatingPointError: a loss or a gradient is not finite; the message names the step.
-            UsageError: on a GPU, a batch that does not fit; the message names one that does.
-        """
+        """Train to the end of the config. FloatingPointError where a loss or a gradient is not finite, UsageError
+        where a batch does not fit into a GPU; the message names the step, or a batch that fits."""
         with ExitStack() as stack:
-            stack.enter_context(torch.random.fork_rng([self.device] if self.device.type == "cuda" else []))
+            stack.enter_context(torch.random.fork_rng(self.cards))
             stack.enter_context(exact_float32())
             if self.device.type != "cpu":
                 require_fits(self)
             set_random_state(self.random, self.device)
             for callback in self.callbacks:
                 stack.enter_context(callback.around(self))
-            start, share = perf_counter() - self.seconds, self.share()
-            while share < 1:
-                rate = learning_rate(self.config, self.step, share)
-                for group in (group for optimiser in self.optimisers for group in optimiser.param_groups):
-                    group["lr"] = rate
-                batches = self.late if share >= 1 - self.config.late_share else self.early
-                lr, hr = as_task(*batches.batch(self.step), self.config.task)
-                self.recent.append(self.train_step(lr, hr))
+            start = perf_counter() - self.seconds
+            self.tick(self.seconds)
+            while self.share < 1:
+                rate = learning_rate(self.config, self.step, self.share)
+                set_rate(self.optimisers, rate)
+                self.recent.append(self.train_step(*self.batch()))
                 self.step += 1
-                self.seconds = perf_counter() - start
-                share = self.share()
+                self.tick(perf_counter() - start)
                 for callback in self.callbacks:
                     callback.after_step(self)
-                if self.step % self.config.validate_every == 0 or share >= 1:
+                if self.step % self.config.validate_every == 0 or self.share >= 1:
                     self.log({"step": self.step, "seconds": self.seconds, "learning_rate": rate})
         self.average.model.to(memory_format=torch.contiguous_format).requires_grad_(True).eval()
         return self
 
+    def batch(self) -> tuple[Tensor, Tensor]:
+        """The input and target of this step."""
+        late = self.share >= 1 - self.config.late_share
+        return as_task(*(self.late if late else self.early).batch(self.step), self.config.task)
+
+    def tick(self, seconds: float) -> None:
+        """Note the time; ``share``, how much of the training lies behind, is the same on every rank."""
+        self.seconds = seconds
+        if self.config.minutes is None:
+            self.share = self.step / (self.config.steps or 1)
+        elif self.world == 1 or self.step % 16 == 0:  # rank 0's clock, but not in each step
+            self.share = ranks.from_rank_0(seconds, self.device) / (60 * self.config.minutes)
+
     def log(self, row: dict) -> None:
-        """Add a row to the history, once every callback has passed it and put in what it has to say."""
+        """Add a row to the history; callbacks may stop here, or put in what they have to say."""
         row["loss"] = float(torch.stack([loss for loss, _ in self.recent]).mean())
         self.history.append(row)
         for callback in self.callbacks:
@@ -101,15 +104,14 @@ class Trainer:
         self.config, self.device = config, torch.device(device)
         self.rank, self.world = ranks.rank_and_world()
         self.precision = precision or choose_precision(self.device)[0]
-        if loss is None and config.loss not in LOSSES:
-            raise UsageError(f"loss: no {config.loss!r}: choose from {', '.join(LOSSES)}, or pass a callable")
-        self.loss: Loss = loss or LOSSES[config.loss]
+        self.loss: Loss = loss or find_loss(config.loss)
         self.early = Batches(
             store, "train", config.batch_size, config.patch, config.kernel, config.scale, config.seed, self.device,
             rank=self.rank, world_size=self.world,
         )  # fmt: skip
         self.late = self.early.with_patch(config.late_patch or config.patch)
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+        self.cards = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(self.cards):
             torch.manual_seed(config.seed)
             model = build(config.model, config.task, config.scale, **config.options)
             if init is not None:
@@ -120,23 +122,14 @@ class Trainer:
             self.random = random_state(self.device)
         self.average = Average(deepcopy(self.model), config.ema)
         self.optimisers = make_optimisers(config.optimiser, self.model, config.learning_rate)
-        self.foreach = None if self.device.type == "mps" else True
         ddp = nn.parallel.DistributedDataParallel  # buffers are constants, or statistics that rank 0 keeps
         self.network = ddp(self.model, broadcast_buffers=False) if self.world > 1 else self.model
-        own = loss is not None  # a loss with a state of its own, such as a critic's, is not compiled
-        self.objective = torch.compile(self.forward_and_loss) if compile and not own else self.forward_and_loss
+        stateless = loss is None  # a critic, say, changes as it is called
+        self.objective = torch.compile(self.forward_and_loss) if compile and stateless else self.forward_and_loss
         self.callbacks = [StopIfNotFinite(), Validate(store), *callbacks]
-        self.step, self.seconds, self.agreed = 0, 0.0, 0.0
+        self.step, self.seconds, self.share = 0, 0.0, 0.0
         self.history: list[dict] = []
         self.recent: list[tuple[Tensor, Tensor]] = []  # of each step since the last row: loss and gradient norm
-
-    def share(self) -> float:
-        """How much of the training lies behind, from 0 to 1: the same on every rank, by rank 0's clock."""
-        if self.config.minutes is None:
-            return self.step / (self.config.steps or 1)
-        if self.world == 1 or self.step % 16 == 0:
-            self.agreed = ranks.from_rank_0(self.seconds, self.device)
-        return self.agreed / (60 * self.config.minutes)
 
     def state_dict(self) -> dict:
         """All that :meth:`load_state_dict` needs to go on. Every rank has to ask for it, since each has a part."""
@@ -153,6 +146,5 @@ class Trainer:
         self.average.model.load_state_dict(state["average"])
         for optimiser, part in zip(self.optimisers, state["optimisers"]):
             optimiser.load_state_dict(part)
-        if len(state["random"]) == self.world:
-            self.random = state["random"][self.rank]
+        self.random = state["random"][self.rank] if len(state["random"]) == self.world else self.random
         self.history, self.step, self.seconds = state["history"], state["step"], state["seconds"]

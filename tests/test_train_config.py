@@ -1,0 +1,117 @@
+"""The config: every field checked where it is made, every field an option; precision; the schedule."""
+
+import argparse
+import math
+from dataclasses import fields, replace
+from typing import get_args, get_type_hints
+
+import pytest
+import torch
+
+from srlib import commands
+from srlib.commands import train as command
+from srlib.device import choose_precision
+from srlib.errors import UsageError
+from srlib.train.config import MODEL_OPTIONS, TrainConfig, learning_rate
+
+HINTS = get_type_hints(TrainConfig)
+
+
+def kinds(name: str) -> tuple:
+    return get_args(HINTS[name]) or (HINTS[name],)
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in fields(TrainConfig)])
+def test_every_field_refuses_what_is_wrong_and_names_itself(name):
+    limits = next(entry.metadata for entry in fields(TrainConfig) if entry.name == name)
+    wrong = [object(), [1], b"x"]
+    wrong += [math.nan, math.inf, -math.inf, "1", True] if int in kinds(name) or float in kinds(name) else [1.5]
+    wrong += [1.5] if kinds(name) == (int,) else []
+    wrong += [limits["low"] - 1] if "low" in limits else []
+    wrong += [limits[bound] for bound in ("above", "below") if bound in limits]
+    wrong += [limits["high"] + 4] if "high" in limits else []
+    wrong += ["no such name"] if "choices" in limits else []
+    for value in wrong:
+        with pytest.raises(UsageError, match=f"{name}.*need.*got"):
+            TrainConfig(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": None}, "give steps or minutes"),
+        ({"minutes": 1.0}, "give steps or minutes"),
+        ({"patch": 30}, r"patch \(--patch\): need a multiple of the scale 4, got 30"),
+        ({"late_patch": 90}, r"late_patch .*multiple of the scale"),
+        ({"options": {"widht": 8}}, "a network has no 'widht': choose from body, width"),
+        ({"options": {"width": 0}}, r"width \(--width\): need a whole number at least 1, got 0"),
+        ({"options": {"width": "8"}}, "width"),
+        ({"options": {"head": "none"}}, r"head \(--head\): need one of subpixel, .*got 'none'"),
+    ],
+)
+def test_bad_configs_name_what_is_wrong(change, message):
+    with pytest.raises(UsageError, match=message):
+        TrainConfig(**change)
+
+
+def test_every_field_and_every_option_of_a_network_is_an_option_of_train():
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    options = {action.dest for action in parser._actions}
+    assert {entry.name for entry in fields(TrainConfig)} - options == {"options"}
+    assert options >= set(MODEL_OPTIONS)
+    assert "%" not in parser.format_help() or parser.format_help()  # no help text breaks argparse
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--patch", "7"], "patch"),
+        (["--batch-size", "0"], "batch_size"),
+        (["--learning-rate", "nan"], "learning_rate"),
+        (["--out", "/proc/nowhere"], "--out /proc/nowhere: cannot be written"),
+        (["--minutes", "0"], "minutes"),
+        (["--width", "0"], "width"),
+        (["--resume"], "nothing to resume"),
+        (["--data", "/no/such/folder"], "/no/such/folder"),
+    ],
+)
+def test_train_answers_bad_input_in_one_sentence(arguments, message, tmp_path, capsys):
+    assert commands.main(["train", "--out", str(tmp_path / "out"), *arguments]) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
+    assert "PyTorch" not in told
+
+
+def test_schedules_start_and_end_where_they_say():
+    config = TrainConfig(learning_rate=1e-2, final_learning_rate=1e-3, warmup=10)
+    for schedule in ("cosine", "exponential"):
+        c = replace(config, schedule=schedule)
+        assert learning_rate(c, 0, 0.0) == pytest.approx(1e-3)  # a tenth of the way up
+        assert learning_rate(c, 100, 0.0) == pytest.approx(1e-2)
+        assert learning_rate(c, 100, 1.0) == pytest.approx(1e-3)
+    halfway = learning_rate(replace(config, schedule="exponential"), 100, 0.5)
+    assert halfway == pytest.approx((1e-2 * 1e-3) ** 0.5)
+    assert learning_rate(replace(config, schedule="constant"), 100, 0.9) == 1e-2
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype"), [((7, 5), torch.float32), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)]
+)
+def test_precision_on_cuda_is_decided_by_capability(monkeypatch, capability, dtype):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a card")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    chosen, reason = choose_precision(torch.device("cuda"))
+    assert chosen == dtype
+    assert "a card" in reason
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_precision_on_a_cpu_is_decided_by_its_instructions(monkeypatch, native):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    assert choose_precision(torch.device("cpu"))[0] == (torch.bfloat16 if native else torch.float32)
+    assert choose_precision(torch.device("cpu"), "float32") == (torch.float32, "float32 as asked")
+    with pytest.raises(UsageError, match="unknown precision 'half'"):
+        choose_precision(torch.device("cpu"), "half")

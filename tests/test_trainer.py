@@ -1,0 +1,249 @@
+"""The loop: what it learns, that it resumes to the last bit, what it refuses, and what it never saves."""
+
+import os
+import weakref
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+
+from srlib.data import Batches, open_store
+from srlib.errors import UsageError
+from srlib.train.callbacks import Callback, Measure, Save
+from srlib.train.checkpoints import load, load_last, load_model, write_model
+from srlib.train.config import TrainConfig
+from srlib.train.memory import largest_that_fits
+from srlib.train.optimisers import Average
+from srlib.train.trainer import Trainer
+
+SMALL = TrainConfig(
+    options={"width": 8, "depth": 1}, steps=12, batch_size=4, patch=32, validate_every=3, warmup=2, ema=0.9
+)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return open_store("sample", tmp_path_factory.mktemp("runs"))
+
+
+def train(config, store, **options) -> Trainer:
+    return Trainer(config, store, precision=torch.float32, **options).run()
+
+
+def weights(model: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+class Stop(Callback):
+    """Ends a training by an error after a row."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def at_log(self, trainer, row):
+        if row["step"] == self.step:
+            raise InterruptedError
+
+
+def test_overfits_one_batch(store, monkeypatch):
+    """Shown one batch over and over, the network must come to know it."""
+    fixed = Batches(store, "train", 4, 32).batch(0)
+    monkeypatch.setattr(Batches, "batch", lambda self, step: fixed)
+    config = replace(SMALL, options={"width": 32, "depth": 2}, steps=300, validate_every=20, ema=0.0)
+    history = train(config, store).history
+    assert history[-1]["loss"] < 0.25 * history[0]["loss"]
+
+
+def test_same_seed_same_weights_other_seed_other_weights(store):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    one, two = (weights(train(SMALL, store).average.model) for _ in range(2))
+    assert torch.equal(torch.rand(3), expected), "the caller's random numbers are left alone"
+    assert torch.equal(one, two)
+    assert not torch.equal(one, weights(train(replace(SMALL, seed=1), store).average.model))
+
+
+def test_average_is_the_running_mean_of_the_weights():
+    model = torch.nn.Linear(2, 2)
+    average = Average(torch.nn.Linear(2, 2), 0.9)
+    average.model.load_state_dict(model.state_dict())
+    expected = weights(model)
+    for step in range(200):
+        with torch.no_grad():
+            model.weight.add_(1.0)
+        average.update(model, step)
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * weights(model)
+    torch.testing.assert_close(weights(average.model), expected)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"model": "subpixel-bn-dropout", "options": {"width": 8, "dropout": 0.3}},
+        {"late_patch": 64},
+        {"optimiser": "muon"},
+    ],
+    ids=["residual", "batch-norm-dropout", "late-patch", "muon"],
+)
+def test_resume_is_bit_for_bit(store, tmp_path, change):
+    """Stopped after rows and gone on with: the same weights as without a stop."""
+    config, last = replace(SMALL, late_share=0.6, **change), tmp_path / "last.pt"
+    whole = train(config, store)
+    for step in (3, 6):
+        trainer = Trainer(config, store, precision=torch.float32, callbacks=[Stop(step + 3), Save(last, 0)])
+        if last.exists():
+            trainer.load_state_dict(load_last(last, config, torch.device("cpu")))
+        with pytest.raises(InterruptedError):
+            trainer.run()
+        assert load(last)["step"] == step
+    resumed = Trainer(config, store, precision=torch.float32)
+    resumed.load_state_dict(load_last(last, config, torch.device("cpu")))
+    resumed.run()
+    for one, other in zip(whole.average.model.state_dict().values(), resumed.average.model.state_dict().values()):
+        assert torch.equal(one, other)
+    drop = [{k: v for k, v in row.items() if k != "seconds"} for row in whole.history]
+    assert drop == [{k: v for k, v in row.items() if k != "seconds"} for row in resumed.history]
+    with pytest.raises(UsageError, match=r"learning_rate: 0\.002 there, 0\.5 here"):
+        load_last(last, replace(config, learning_rate=0.5), torch.device("cpu"))
+
+
+def test_checkpoints_hold_no_code(tmp_path, store):
+    train(SMALL, store, callbacks=[Save(tmp_path / "last.pt")])
+    state = torch.load(tmp_path / "last.pt", weights_only=True)  # refuses everything but tensors and plain values
+    assert state["config"] == asdict(SMALL)
+
+    class Evil:
+        def __reduce__(self):
+            return os.system, (f"touch {tmp_path / 'ran'}",)
+
+    torch.save({"format": "srlib-1", "evil": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(UsageError, match=r"evil\.pt: .*pickled code, which srlib never runs") as refusal:
+        load(tmp_path / "evil.pt")
+    assert "weights_only" not in str(refusal.value)
+    assert not (tmp_path / "ran").exists()
+    (tmp_path / "half.pt").write_bytes((tmp_path / "last.pt").read_bytes()[:1000])
+    for name in ("half.pt", "none.pt"):
+        with pytest.raises(UsageError, match=name):
+            load(tmp_path / name)
+
+
+def test_models_of_earlier_versions_are_read_or_refused_in_a_sentence(store, tmp_path):
+    trainer = train(replace(SMALL, steps=1), store)
+    write_model(tmp_path, trainer)
+    content = load(tmp_path / "model.pt")
+    content["config"] = {k: v for k, v in content["config"].items() if k != "validate_photos"} | {"gone": 1}
+    torch.save(content, tmp_path / "old.pt")
+    assert torch.equal(weights(load_model(tmp_path / "old.pt")[0]), weights(trainer.average.model))
+    content["config"]["model"] = "resnet"
+    torch.save(content, tmp_path / "older.pt")
+    with pytest.raises(UsageError, match=r"older\.pt: a network of another version .*make it anew"):
+        load_model(tmp_path / "older.pt")
+
+
+@pytest.mark.parametrize("kind", ["loss", "gradient"])
+def test_what_is_not_finite_stops_before_anything_is_saved(store, tmp_path, kind):
+    calls = 0
+
+    def breaks(output, target):
+        nonlocal calls
+        calls += 1
+        value = (output - target).square().mean()
+        if calls == 8 and kind == "loss":
+            return value * float("nan")
+        # a root at zero: 0 forward, infinity times 0 backward
+        return value + (output.sum() * 0).sqrt() if calls == 8 else value
+
+    measured = []
+    watch = Measure(lambda model: measured.append(bool(torch.isfinite(weights(model)).all())) or {})
+    with pytest.raises(FloatingPointError, match=f"the {kind} is not finite at step 8 .*try a tenth"):
+        train(SMALL, store, loss=breaks, callbacks=[watch, Save(tmp_path / "last.pt", 0)])
+    state = load(tmp_path / "last.pt")
+    assert state["step"] == 6
+    assert all(torch.isfinite(t).all() for t in state["model"].values())
+    assert measured == [True, True]
+
+
+def test_a_batch_that_fits_is_found_after_the_last_one_is_freed():
+    """Inside the handler the traceback would keep the activations alive, and the size named be too small."""
+    activations, sizes = [], []
+
+    def attempt(size: int) -> None:
+        assert all(reference() is None for reference in activations), "an earlier attempt is still in memory"
+        kept = torch.zeros(size)
+        activations.append(weakref.ref(kept))
+        sizes.append(size)
+        if size > 5:
+            raise torch.OutOfMemoryError("out of memory")
+
+    assert largest_that_fits(attempt, 16) == 4
+    assert sizes == [16, 8, 4]
+    assert largest_that_fits(lambda size: (_ for _ in ()).throw(torch.OutOfMemoryError()), 3) == 0
+
+
+def test_float32_is_not_tf32(store):
+    seen = []
+
+    def loss(output, target):
+        seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
+        return (output - target).square().mean()
+
+    before = torch.backends.cudnn.allow_tf32
+    train(replace(SMALL, steps=1), store, loss=loss)
+    assert seen == [(False, False)]
+    assert torch.backends.cudnn.allow_tf32 == before
+
+
+@pytest.mark.parametrize(("kind", "foreach"), [("mps", None), ("cuda", True), ("cpu", True)])
+def test_clipping_asks_for_kernels_that_the_device_has(store, monkeypatch, kind, foreach):
+    asked = []
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_, foreach: asked.append(foreach))
+    trainer = Trainer(SMALL, store, precision=torch.float32)
+    trainer.device = torch.device(kind)
+    trainer.train_step(*trainer.early.batch(0))
+    assert asked == [foreach]
+
+
+def test_late_crops_are_larger(store):
+    sizes = []
+
+    def loss(output, target):
+        sizes.append(target.shape[-1])
+        return (output - target).square().mean()
+
+    train(replace(SMALL, late_patch=64, late_share=0.25), store, loss=loss)
+    assert sizes == [32] * 9 + [64] * 3
+
+
+def test_length_in_minutes(store):
+    result = train(replace(SMALL, steps=None, minutes=0.02), store)
+    assert 1.2 <= result.history[-1]["seconds"] < 60
+    assert result.history[-1]["learning_rate"] < SMALL.learning_rate / 10
+
+
+def test_callbacks_are_left_in_the_reverse_order_and_see_every_step(store):
+    told = []
+
+    class Witness(Callback):
+        def __init__(self, name):
+            self.name = name
+
+        @contextmanager
+        def around(self, trainer):
+            told.append(f"{self.name} in")
+            yield
+            told.append(f"{self.name} out at {trainer.step}")
+
+        def after_step(self, trainer):
+            told.append(trainer.step)
+
+    train(replace(SMALL, steps=2), store, callbacks=[Witness("a"), Witness("b")])
+    assert told == ["a in", "b in", 1, 1, 2, 2, "b out at 2", "a out at 2"]
+
+
+def test_unknown_loss_is_refused_before_any_work(store):
+    with pytest.raises(UsageError, match="no 'l7': choose from mse"):
+        Trainer(replace(SMALL, loss="l7"), store)
