@@ -1,170 +1,86 @@
-"""One page through papermill: a time limit for the whole page, and none of the tools' noise."""
+"""One page through papermill: a limit of time, failures by name, and none of the tools' noise."""
 
 import os
 import re
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
 import papermill
-from ipykernel.kernelspec import RESOURCES, get_kernel_dict
-from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
-from jupyter_core.utils import ensure_event_loop
-from nbclient.exceptions import CellTimeoutError, DeadKernelError
-from nbformat.v4 import new_output
-from papermill.clientwrap import PapermillNotebookClient
-from papermill.engines import NBClientEngine, papermill_engines
-from papermill.exceptions import PapermillExecutionError, strip_color
-from papermill.execute import remove_error_markers
 
 from course import notebooks as pages
-from course.report import duration
+from course.results import duration
 
-START_TIMEOUT = 120  # seconds that a kernel may take to start on a busy machine
+LIMIT = {"smoke": 10 * 60, "quick": 40 * 60, "study": 48 * 3600, "full": 12 * 3600}  # seconds: ends what hangs
 
 
 class PageFailed(Exception):
-    """A page did not run to its end.
+    """A page did not run to its end; the message names page, section and error, the cause has the traceback."""
 
-    Attributes:
-        page, section: where it was.
-        error: type and message, as the page's reader would see them.
-        traceback: of the failing cell, without colours; may be empty.
+
+@contextmanager
+def kernels(log: Path, fresh: float = 0.0, precision: str = "auto") -> Iterator[TextIO]:
+    """Set the environment that kernels inherit, and append to ``log``, which is yielded, what goes to stderr.
+
+    Networks trained before ``fresh``, in seconds since 1970, are trained again.
     """
-
-    def __init__(self, page: str, section: str, error: str, traceback: str = "") -> None:
-        super().__init__(f"page {page}, section {section!r}: {error}")
-        self.page, self.section, self.error, self.traceback = page, section, error, traceback
-
-
-def kernel_environment(fresh: float = 0.0) -> dict[str, str]:
-    """The environment of the kernels: this process's, less what would silently change a page.
-
-    ``fresh`` goes on as ``SRLIB_FRESH``: networks trained before that time, in seconds since 1970, are
-    trained again.
-    """
-    # SRLIB_BUDGET belongs to the test runner; MPLBACKEND of a headless shell would swallow the figures
-    env = {
-        key: value for key, value in os.environ.items() if key not in ("SRLIB_BUDGET", "SRLIB_FRESH", "MPLBACKEND")
-    }
-    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(pages.ROOT), env.get("PYTHONPATH")]))
-    env["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # else the debugger warns of frozen modules
+    before, stderr = dict(os.environ), os.dup(2)
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(pages.ROOT), *filter(None, [before.get("PYTHONPATH")])])
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # the kernel of this Python, not one that the user has installed
+    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # else the debugger warns of frozen modules
+    os.environ["SRLIB_PRECISION"] = precision
+    for name in ("SRLIB_BUDGET", "SRLIB_FRESH", "MPLBACKEND", "JUPYTER_PATH"):
+        os.environ.pop(name, None)  # the test runner's, an earlier run's, no figures, other kernels
     if fresh:
-        env["SRLIB_FRESH"] = str(fresh)
-    return env
+        os.environ["SRLIB_FRESH"] = str(fresh)
+    try:
+        with log.open("a", encoding="utf-8") as file:
+            os.dup2(file.fileno(), 2)
+            yield file
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.environ.clear()
+        os.environ |= before
 
 
-def execute(
-    source: Path,
-    output: Path,
-    parameters: Mapping[str, Any],
-    *,
-    limit: float,
-    log: TextIO,
-    env: Mapping[str, str],
-    on_cell: Callable[[int], None] = lambda number: None,
-) -> Any:
-    """Execute a page into ``output``, which is kept with the error in it where a cell fails.
+def execute(source: Path, output: Path, parameters: Mapping[str, Any], label: str, **stamp: str) -> Any:
+    """Execute a page into ``output``, tidied and stamped; PageFailed leaves it there with the error in it.
 
-    Args:
-        parameters: injected after the page's own; none leaves the page as it is.
-        limit: seconds for all cells together.
-        log: an open file that takes what the kernel's process writes to its own stdout and stderr.
-        env: the kernel's environment, see :func:`kernel_environment`.
-        on_cell: called with 1, 2, ... as code cells start.
-
-    Returns:
-        The executed notebook, tidied.
-
-    Raises:
-        PageFailed: a cell raised, the time was up, or the kernel died.
+    ``parameters`` are injected after the page's own; none leaves the page as it is, at the budget ``quick``. The
+    progress bar shows ``label``; without a terminal a line at the start and one at the end do.
     """
-    at = number = 0  # the cell that runs: its position, and its count among the page's own code cells
-
-    def on_cell_start(cell: Any, cell_index: int) -> None:
-        nonlocal at, number
-        at = cell_index
-        if cell.cell_type == "code" and pages.INJECTED not in cell.metadata.get("tags", ()):
-            number += 1
-            on_cell(number)
-
+    if not (terminal := sys.stdout.isatty()):
+        print(f"{label} ...", flush=True)
+    start, started, limit = time.monotonic(), [0], LIMIT[parameters.get("BUDGET", "quick")]
     try:
         notebook = papermill.execute_notebook(
             source,
             output,
             parameters=dict(parameters),
-            engine_name="srlib",
-            progress_bar=False,
-            start_timeout=START_TIMEOUT,
-            page_limit=limit,
-            on_cell_start=on_cell_start,
-            kernel_options={"env": dict(env), "cwd": str(source.parent), "stdout": log, "stderr": log},
-        )
-    except PapermillExecutionError as error:
-        ename, evalue, traceback = error.ename, error.evalue, strip_color("\n".join(error.traceback))
-        arrows = re.findall(r"^-+> *\d+ (.*)$", traceback, re.MULTILINE)
-        evalue = evalue or (arrows[-1].strip() if arrows else "")  # an assert without a message
-    except CellTimeoutError:
-        ename, evalue, traceback = "TimeoutError", f"the page was not done within its {duration(limit)}", ""
-    except DeadKernelError:
-        ename, traceback = "DeadKernelError", ""
-        evalue = "the page's process ended by itself; where memory runs out the system ends the largest process"
-    except KeyboardInterrupt:
-        # what the client leaves pending would complain, some time later, that its kernel is gone
-        ensure_event_loop().set_exception_handler(lambda loop, context: None)
-        raise
-    except RuntimeError as error:  # from jupyter_client, when a kernel does not come up
-        ename, evalue, traceback = "RuntimeError", f"the page's process did not start: {error}", ""
-    else:
-        pages.write(output, pages.tidy(notebook))
-        return notebook
-
-    broken = remove_error_markers(pages.read(output))
-    if not traceback and broken.cells[at].cell_type == "code":  # the notebook holds no word of it yet
-        broken.cells[at].outputs.append(new_output("error", ename=ename, evalue=evalue, traceback=[evalue]))
-    pages.write(output, pages.tidy(broken))
-    raise PageFailed(source.stem, pages.section(broken, at), f"{ename}: {evalue}".rstrip(": "), traceback)
-
-
-class _OwnKernel(KernelSpecManager):
-    """Pages run in the Python that runs the series, whatever kernels the user has installed elsewhere."""
-
-    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-        return KernelSpec(resource_dir=RESOURCES, **get_kernel_dict())
-
-
-class _Client(PapermillNotebookClient):
-    def create_kernel_manager(self) -> Any:
-        manager = super().create_kernel_manager()
-        manager.kernel_spec_manager = _OwnKernel()
-        return manager
-
-
-class _Engine(NBClientEngine):
-    @classmethod
-    def execute_managed_notebook(
-        cls,
-        nb_man: Any,
-        kernel_name: str,
-        *,
-        page_limit: float,
-        on_cell_start: Callable[[Any, int], None],
-        kernel_options: Mapping[str, Any],
-        start_timeout: float,
-        **_: Any,
-    ) -> None:
-        deadline = time.monotonic() + page_limit
-        client = _Client(
-            nb_man,
-            kernel_name=kernel_name,
-            startup_timeout=start_timeout,
-            # a cell may take what is left of the page's time; 0 would mean without limit
-            timeout_func=lambda cell: max(deadline - time.monotonic(), 0.1),
-            on_cell_start=on_cell_start,
+            cwd=source.parent,
+            kernel_name="python3",
+            start_timeout=120,  # seconds, on a busy machine
+            progress_bar={"desc": label, "leave": False, "file": sys.stdout} if terminal else False,
+            # the rest is for nbclient; no time left would mean no limit
+            timeout_func=lambda cell: max(start + limit - time.monotonic(), 0.1),
+            on_cell_start=lambda cell, cell_index: started.append(cell_index),
             coalesce_streams=True,
         )
-        client.execute(**kernel_options)
-
-
-papermill_engines.register("srlib", _Engine)
+    except (papermill.PapermillExecutionError, TimeoutError, RuntimeError) as error:
+        print(f"{label}: FAILED after {duration(time.monotonic() - start)}", flush=True)
+        pages.write(output, broken := pages.tidy(pages.read(output)))
+        above = [text for at, text in pages.headings(broken) if at < started[-1]] or ["(before the first heading)"]
+        what = f"{type(error).__name__}: {error} (where memory runs out, the system ends the largest process)"
+        if isinstance(error, TimeoutError):
+            what = f"TimeoutError: the page was not done within its {duration(limit)}"
+        if isinstance(error, papermill.PapermillExecutionError):
+            arrows = re.findall(r"^-+> *\d+ (.*)$", str(error), re.MULTILINE)  # for an assert without a message
+            what = f"{error.ename}: {error.evalue or ''.join(arrows[-1:]).strip()}".rstrip(": ")
+        raise PageFailed(f"{source.stem} failed in section {above[-1]!r}:\n    {what}") from error
+    print(f"{label}: {duration(seconds := time.monotonic() - start)}", flush=True)
+    pages.write(output, pages.stamp(pages.tidy(notebook), seconds, **stamp))
+    return notebook

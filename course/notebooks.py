@@ -1,13 +1,16 @@
-"""The five pages as files: their names, their parameters, the hash of their code, their headings."""
+"""The five pages as files: names, parameters, headings, and the stamp that ties outputs to code."""
 
 import hashlib
 import json
-import os
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from srlib.device import ROOT
+import nbformat
+
+from srlib.errors import UsageError
+from srlib.files import ROOT, atomic
 
 NAMES = (
     "01_data_preparation",
@@ -17,7 +20,7 @@ NAMES = (
     "05_psnr_limits",
 )
 PARAMETERS = {"DATA": "sample", "BUDGET": "quick", "SEED": 0, "DEVICE": "auto", "RUNS": "runs"}
-INJECTED = "injected-parameters"  # papermill's tag
+INJECTED, FAILED = "injected-parameters", "papermill-error-cell-tag"  # papermill's tags
 WIDGET = "application/vnd.jupyter.widget-view+json"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
@@ -29,85 +32,82 @@ def folder() -> Path:
 
 def read(path: Path) -> Any:
     """A notebook as nbformat's node, in format 4."""
-    import nbformat
-
     return nbformat.read(path, as_version=4)
 
 
-def write(path: Path, notebook: Any) -> None:
-    """Validate, write aside, rename."""
-    import nbformat
+def read_all(where: Path) -> dict[str, Any]:
+    """The pages that are in a folder, by name, in reading order."""
+    return {name: read(path) for name in NAMES if (path := where / f"{name}.ipynb").exists()}
 
+
+def write(path: Path, notebook: Any) -> None:
+    """Validate, then write whole or not at all."""
     nbformat.validate(notebook)
-    aside = path.with_name(path.name + ".tmp")
-    aside.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
-    os.replace(aside, path)
+    with atomic(path) as aside:
+        aside.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+
+
+def select(numbers: list[str] | None) -> list[str]:
+    """The names of the pages with these numbers, all without, in reading order.
+
+    UsageError where one is not there or has other parameters than the five, of which papermill would only warn.
+    """
+    from papermill import inspect_notebook  # takes seconds to import
+
+    if unknown := set(numbers or ()) - {name[:2] for name in NAMES}:
+        raise UsageError(f"no page {', '.join(sorted(unknown))}: choose from {', '.join(n[:2] for n in NAMES)}")
+    names = [name for name in NAMES if not numbers or name[:2] in numbers]
+    for path in (folder() / f"{name}.ipynb" for name in names):
+        found = inspect_notebook(str(path)) if path.exists() else {}
+        if found.keys() != PARAMETERS.keys():
+            raise UsageError(
+                f"{path} needs a cell tagged 'parameters' with {', '.join(PARAMETERS)}; has {[*found]}"
+            )
+    return names
+
+
+def has_tag(cell: Any, tag: str) -> bool:
+    """Whether a cell is tagged so."""
+    return tag in cell["metadata"].get("tags", ())
 
 
 def code_hash(notebook: Any) -> str:
     """Hash of the code cells, in order; injected parameters, outputs and prose do not count."""
-    code = [
-        cell["source"].rstrip()
-        for cell in notebook["cells"]
-        if cell["cell_type"] == "code" and INJECTED not in cell["metadata"].get("tags", ())
-    ]
-    return hashlib.sha256(json.dumps(code).encode()).hexdigest()[:16]
+    cells = (cell for cell in notebook["cells"] if cell["cell_type"] == "code" and not has_tag(cell, INJECTED))
+    return hashlib.sha256(json.dumps([cell["source"].rstrip() for cell in cells]).encode()).hexdigest()[:16]
 
 
-def code_cells(notebook: Any) -> int:
-    """How many code cells a page has."""
-    return sum(cell["cell_type"] == "code" for cell in notebook["cells"])
-
-
-def wrong_parameters(path: Path) -> str:
-    """What is wrong with a page's ``parameters`` cell, or the empty string.
-
-    Papermill only warns of a parameter that the page does not have, so this is asked before any run.
-    """
-    from papermill import inspect_notebook
-
-    cells = [c for c in read(path).cells if "parameters" in c.metadata.get("tags", ())]
-    if len(cells) != 1:
-        return f"{path.name}: needs one cell tagged 'parameters', has {len(cells)}"
-    found = {name: entry["default"] for name, entry in inspect_notebook(str(path)).items()}
-    if found.keys() != PARAMETERS.keys():
-        return f"{path.name}: parameters must be {', '.join(PARAMETERS)}; found {', '.join(found) or 'none'}"
-    return ""
-
-
-def title(notebook: Any) -> str:
-    """The text of the page's first heading."""
-    return next((text for _, text in _headings(notebook["cells"])), "")
-
-
-def section(notebook: Any, index: int) -> str:
-    """The last heading above cell ``index``."""
-    headings = [text for at, text in _headings(notebook["cells"]) if at < index]
-    return headings[-1] if headings else "(before the first heading)"
-
-
-def _headings(cells: Any) -> list[tuple[int, str]]:
+def headings(notebook: Any) -> list[tuple[int, str]]:
+    """Position of the cell and text of every heading; the first is the page's title."""
     found = []
-    for index, cell in enumerate(cells):
+    for index, cell in enumerate(notebook["cells"]):
         if cell["cell_type"] == "markdown":
             prose = re.sub(r"^```.*?^```", "", cell["source"], flags=re.MULTILINE | re.DOTALL)
             found += [(index, text.strip()) for text in re.findall(r"^#{1,6}\s+(.+)$", prose, flags=re.MULTILINE)]
     return found
 
 
-def tidy(notebook: Any) -> Any:
-    """Take out, in place, what execution leaves behind and no reader needs.
+def title(notebook: Any) -> str:
+    """The text of the page's first heading."""
+    return next((text for _, text in headings(notebook)), "")
 
-    Papermill's notes (they hold paths of this machine), the state of widgets (a dead progress bar in a
-    saved page) and the version of the Python that ran it.
-    """
-    notebook.metadata.pop("papermill", None)
-    notebook.metadata.pop("widgets", None)
-    notebook.metadata["kernelspec"] = dict(KERNEL)
-    notebook.metadata["language_info"] = {"name": "python"}
+
+def stamp(notebook: Any, seconds: float, **more: str) -> Any:
+    """Note in an executed page that its outputs are those of its code, made now, in so many seconds."""
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    about = {"code_hash": code_hash(notebook), "wall_seconds": round(seconds, 1), "finished": now}
+    notebook.metadata["srlib"] = nbformat.from_dict(about | more)
+    return notebook
+
+
+def tidy(notebook: Any) -> Any:
+    """Take out what execution leaves behind and no reader needs: papermill's notes (they hold paths of this
+    machine), dead progress bars, the version of the Python that ran."""
+    notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
+    notebook.cells = [cell for cell in notebook.cells if not has_tag(cell, FAILED)]
     for cell in notebook.cells:
         for note in ("papermill", "execution"):
             cell.metadata.pop(note, None)
-        if cell.cell_type == "code":
+        if "outputs" in cell:
             cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
     return notebook

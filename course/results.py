@@ -1,21 +1,18 @@
 """The ledger: what the pages recorded, compared with what is expected, and printed as tables.
 
-A page's closing cell shows its recorded numbers and carries them as JSON of type ``MIME`` in its output.
-So an executed notebook is its own ledger, and every table elsewhere is made from notebooks.
+A page's closing cell carries its recorded numbers as JSON of type ``MIME`` in its output. So an executed notebook
+is its own ledger, and every table elsewhere is made from notebooks.
 """
 
 import json
 import math
-import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from srlib.errors import UsageError
 
 MIME = "application/vnd.course.results+json"
-
 Ledger = dict[str, dict[str, Any]]  # key -> {"value": number or text, "unit": text}
 
 # what the README, the report and the terminal show first, under these labels
@@ -40,136 +37,69 @@ HEADLINE: dict[str, str] = {
 }
 
 # tolerance of a new reference value, by unit; units that measure the machine are not compared
-TOLERANCES = {
-    "dB": 0.15,
-    "s": None,
-    "ms": None,
-    "images/s": None,
-    "x faster": None,
-    "GFLOP/s": None,
-    "MiB": None,
-}
+TOLERANCES = {"dB": 0.15, **dict.fromkeys(("s", "ms", "images/s", "x faster", "GFLOP/s", "MiB"))}
 
 
-def collect(notebook: Mapping[str, Any]) -> Ledger:
-    """All that the closing cell of an executed notebook recorded; empty where it was not executed.
-
-    Raises:
-        ValueError: one key recorded with two values.
-    """
+def collect(*notebooks: Mapping[str, Any]) -> Ledger:
+    """All that executed notebooks recorded; ValueError for one key with two values."""
     ledger: Ledger = {}
-    for cell in notebook["cells"]:
-        for output in cell.get("outputs", ()):
-            entries = output.get("data", {}).get(MIME, {})
-            for key, entry in entries.items():
-                entry = {"value": entry["value"], "unit": entry["unit"]}
-                if ledger.setdefault(key, entry) != entry:
-                    raise ValueError(f"result {key!r} is recorded as {ledger[key]} and as {entry}")
+    cells = (cell for notebook in notebooks for cell in notebook["cells"])
+    for output in (output for cell in cells for output in cell.get("outputs", ())):
+        for key, entry in output.get("data", {}).get(MIME, {}).items():
+            entry = {"value": entry["value"], "unit": entry["unit"]}
+            if ledger.setdefault(key, entry) != entry:
+                raise ValueError(f"result {key!r} is recorded as {ledger[key]} and as {entry}")
     return ledger
 
 
-def merge(ledgers: Iterable[Ledger]) -> Ledger:
-    """The ledgers of several pages as one.
-
-    Raises:
-        ValueError: a key on two pages.
-    """
-    merged: Ledger = {}
-    for ledger in ledgers:
-        if twice := merged.keys() & ledger.keys():
-            raise ValueError(f"recorded by more than one page: {', '.join(sorted(twice))}")
-        merged |= ledger
-    return merged
-
-
 def headline(ledger: Ledger) -> Ledger:
-    """The entries of the ledger that are in ``HEADLINE``, by label and in its order."""
-    return {label: ledger[key] for key, label in HEADLINE.items() if key in ledger}
-
-
-def save_json(path: Path, content: Any) -> None:
-    """Write JSON aside, then rename, so that a reader never meets half a file."""
-    aside = path.with_name(path.name + ".tmp")
-    aside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(aside, path)
+    """The entries that are in ``HEADLINE``, by label and in its order; all, by key, where none is."""
+    return {label: ledger[key] for key, label in HEADLINE.items() if key in ledger} or ledger
 
 
 def load_expected(path: Path) -> dict[str, Any]:
-    """A file of ``expected/``: ``{command, machine, results: {key: {value, tolerance, unit}}}``.
-
-    A tolerance of null means: not compared (a time, a speed).
-
-    Raises:
-        UsageError: a part is missing.
-    """
+    """A file of ``expected/``; UsageError where a part is missing. A tolerance of null: not compared."""
     expected = json.loads(path.read_text(encoding="utf-8"))
-    if missing := {"command", "machine", "results"} - expected.keys():
-        raise UsageError(f"{path}: lacks {', '.join(sorted(missing))}")
-    for key, entry in expected["results"].items():
-        if entry.keys() != {"value", "tolerance", "unit"}:
-            raise UsageError(f"{path}: {key} needs exactly value, tolerance and unit, has {', '.join(entry)}")
+    parts = [({"command", "machine", "results"}, expected)]
+    parts += [({"value", "tolerance", "unit"}, entry) for entry in expected.get("results", {}).values()]
+    for needed, part in parts:
+        if part.keys() != needed:
+            raise UsageError(f"{path}: needs {', '.join(sorted(needed))}, has {', '.join(sorted(part))}")
     return expected
 
 
-def expect(
-    results: Ledger, command: str, machine: str, earlier: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """The content of an ``expected/`` file from a run's results.
+def expect(ledger: Ledger, command: str, machine: str, earlier: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The content of an ``expected/`` file; ``earlier``, the file so far, keeps its tolerances.
 
-    A tolerance that ``earlier`` (the file so far) has is kept; a new one comes from the unit: see
-    ``TOLERANCES``; other numbers get 5 %, texts and whole numbers must be equal.
+    A new one comes from the unit (``TOLERANCES``); else numbers get 5 %, texts and whole numbers must be equal.
     """
     kept = {key: entry["tolerance"] for key, entry in (earlier or {}).get("results", {}).items()}
     entries = {}
-    for key, entry in results.items():
+    for key, entry in ledger.items():
         value, unit = entry["value"], entry["unit"]
-        if unit in TOLERANCES:
-            tolerance = TOLERANCES[unit]
-        elif isinstance(value, float):
-            tolerance = float(f"{abs(value) * 0.05:.1g}")
-        else:
-            tolerance = 0
-        entries[key] = {"value": value, "tolerance": kept.get(key, tolerance), "unit": unit}
+        default = float(f"{abs(value) * 0.05:.1g}") if isinstance(value, float) else 0
+        entries[key] = {"value": value, "tolerance": kept.get(key, TOLERANCES.get(unit, default)), "unit": unit}
     return {"command": command, "machine": machine, "results": entries}
 
 
-@dataclass(frozen=True)
-class Difference:
-    """One result that is not as expected; ``str`` of it is a sentence."""
-
-    key: str
-    value: Any
-    expected: Any
-    tolerance: float
-    unit: str
-
-    def __str__(self) -> str:
-        expected = show_with_unit(self.expected, self.unit)
-        if self.value is None:
-            return f"{self.key}: not recorded, expected {expected}"
-        within = f" within {self.tolerance:g}" if self.tolerance else ""
-        return f"{self.key}: {show_with_unit(self.value, self.unit)}, expected {expected}{within}"
-
-
-def compare(results: Ledger, expected: Mapping[str, Any]) -> list[Difference]:
-    """What of ``expected`` (see :func:`load_expected`) is missing from ``results`` or out of tolerance."""
-    differences = []
+def compare(ledger: Ledger, expected: Mapping[str, Any]) -> list[str]:
+    """Sentences on what of ``expected`` (see :func:`load_expected`) is missing or out of tolerance."""
+    sentences = []
     for key, entry in expected["results"].items():
-        value = results.get(key, {}).get("value")
-        if not _agrees(value, entry["value"], entry["tolerance"]):
-            differences.append(Difference(key, value, entry["value"], entry["tolerance"] or 0, entry["unit"]))
-    return differences
+        found = ledger.get(key, {}).get("value")
+        if not _agrees(found, entry["value"], entry["tolerance"]):
+            text = "not recorded" if found is None else show_with_unit(found, entry["unit"])
+            within = f" within {entry['tolerance']:g}" if found is not None and entry["tolerance"] else ""
+            sentences.append(f"{key}: {text}, expected {show_with_unit(entry['value'], entry['unit'])}{within}")
+    return sentences
 
 
 def _agrees(value: Any, expected: Any, tolerance: float | None) -> bool:
-    if value is None:
-        return False
-    if tolerance is None:
-        return True
-    if isinstance(value, str | bool) or isinstance(expected, str | bool):
+    if value is None or tolerance is None:
+        return value is not None
+    if value == expected or isinstance(value, str | bool) or isinstance(expected, str | bool):
         return value == expected
-    # not >= would let NaN through
-    return value == expected or abs(value - expected) <= tolerance + 1e-12
+    return abs(value - expected) <= tolerance + 1e-12  # "not >" would let NaN through
 
 
 def show(value: Any, unit: str = "") -> str:
@@ -190,20 +120,28 @@ def show_with_unit(value: Any, unit: str) -> str:
     return f"{show(value, unit)} {unit}".rstrip()
 
 
+def duration(seconds: float) -> str:
+    """Seconds as people say them: ``7 s``, ``3 min 5 s``, ``2 h 10 min``."""
+    minutes, s = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min {s} s" if minutes else f"{s} s"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; its last column is set to the right."""
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * (len(head) - 1) + "---:|"]
+    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
+
+
 def table_markdown(entries: Ledger) -> str:
     """A ledger, or the part of it that :func:`headline` gives, as a Markdown table."""
-    rows = [f"| {label} | {show_with_unit(**entry)} |" for label, entry in entries.items()]
-    return "\n".join(["| result | value |", "|---|---:|", *rows]) + "\n"
+    return table(("result", "value"), [(label, show_with_unit(**entry)) for label, entry in entries.items()])
 
 
 def fill(text: str, name: str, content: str) -> str:
-    """``text`` with what stands between ``<!-- name:begin -->`` and ``<!-- name:end -->`` replaced.
-
-    Raises:
-        ValueError: the two markers are not there exactly once, in this order.
-    """
+    """``text`` with what is between ``<!-- name:begin -->`` and ``<!-- name:end -->``, once each, replaced."""
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
         raise ValueError(f"need {begin} and {end}, once each and in this order")
-    head, rest = text.split(begin)
-    return f"{head}{begin}\n{content.strip()}\n{end}{rest.split(end)[1]}"
+    return text[: text.index(begin)] + f"{begin}\n{content.strip()}\n" + text[text.index(end) :]

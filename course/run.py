@@ -1,160 +1,203 @@
-"""``python -m srlib run``: its options, and every check that can be made before any work starts."""
+"""``python -m course run``: a plain loop over the pages, in a folder that is put in place when all are done.
+
+A finished page carries a stamp, by which the next run of the same command knows it need not be executed again.
+"""
 
 import argparse
+import hashlib
+import json
+import logging
 import re
 import shlex
-from dataclasses import dataclass
+import shutil
+import subprocess
+import traceback
 from pathlib import Path
 
-import torch
+from filelock import FileLock, Timeout
 
-from srlib.data import open_store
-from course.doctor import free_gib
-from srlib.errors import UsageError
-from srlib.device import choose_device, resolve_runs
-from course.page import BUDGETS
+from course import doctor, report, results
 from course import notebooks as pages
+from course.execute import PageFailed, execute, kernels
+from course.page import BUDGETS
+from srlib.data import open_store
+from srlib.device import PRECISIONS, choose_device
+from srlib.errors import UsageError
+from srlib.files import ROOT, resolve, write_json
 
-# What a run may take of the disk, in GiB, and one page of time, in seconds. Several times what the pages
-# need on 2 cores in float32: a limit is there to end what hangs.
-DISK = {"smoke": 0.5, "quick": 1.0, "full": 4.0}
-PAGE_LIMIT = {"smoke": 10 * 60, "quick": 40 * 60, "full": 12 * 3600}
+EXPECTED = ROOT / "expected"
+DISK = {"smoke": 0.5, "quick": 1.0, "study": 4.0, "full": 4.0}  # GiB that a run may take
 EPILOG = """exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 After a failure or Ctrl-C the same command goes on: pages that were finished by the same code are kept."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """A checked command.
-
-    Attributes:
-        data: "sample" or an absolute folder. fingerprint: what its store holds.
-        names: the pages to run, in reading order.
-        folder: where the finished run goes.
-    """
-
-    data: str
-    fingerprint: str
-    budget: str
-    seed: int
-    device: torch.device
-    names: tuple[str, ...]
-    runs: Path
-    folder: Path
-    fresh: bool
-    keep_going: bool
-    command: str
-
-    @property
-    def parameters(self) -> dict[str, str | int]:
-        """What is injected into each page."""
-        return {
-            "DATA": self.data,
-            "BUDGET": self.budget,
-            "SEED": self.seed,
-            "DEVICE": str(self.device),
-            "RUNS": str(self.runs),
-        }
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``run``."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EPILOG
-    parser.add_argument("--data", default="sample", metavar="sample|FOLDER", help="photos (default: sample)")
-    parser.add_argument("--budget", default="quick", choices=BUDGETS, help="how long to train (default: quick)")
-    parser.add_argument("--only", action="append", metavar="NN", help="this page, as in 03; may be given again")
-    parser.add_argument("--seed", default=0, type=int, metavar="N", help="seed of everything (default: 0)")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="default: auto")
-    parser.add_argument(
-        "--runs", default="runs", metavar="DIR", help="where results and caches go (default: runs)"
-    )
-    parser.add_argument("--fresh", action="store_true", help="start over: reuse no page and no trained network")
-    parser.add_argument("--keep-going", action="store_true", help="run the other pages when one fails")
+    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EPILOG
+    add = parser.add_argument
+    add("--data", default="sample", metavar="sample|FOLDER", help="photos (default: sample)")
+    add("--budget", default="quick", choices=BUDGETS, help="how long to train (default: quick)")
+    add("--only", action="append", metavar="NN", help="this page, as in 03; may be given again")
+    add("--seed", default=0, type=int, metavar="N", help="seed of everything (default: 0)")
+    add("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="default: auto")
+    add("--precision", default="auto", choices=PRECISIONS, help="of training (default: what pays on the device)")
+    add("--runs", default="runs", metavar="DIR", help="where results and caches go (default: runs)")
+    add("--fresh", action="store_true", help="start over: reuse no page and no trained network")
+    add("--keep-going", action="store_true", help="run the other pages when one fails")
 
 
 def main(args: argparse.Namespace) -> int:
-    """Check the options, then run; see ``EPILOG`` for the status."""
-    request = check(args)
-    from course.runner import run  # papermill and nbconvert take seconds to import
+    """Check the options, then run; UsageError for what can be known to be wrong before any work starts."""
+    run = Run(args)
+    try:
+        with FileLock(run.folder.with_name(f".{run.folder.name}.lock"), timeout=0):
+            run.take_up()
+            if failures := run.execute():
+                print(f"\nThe page with its output so far is in {run.partial}, the tools' messages in run.log.")
+                print(*failures, sep="\n", flush=True)
+                return 1
+            ledger, differences = run.report()
+            run.put_in_place()
+    except Timeout:
+        raise UsageError(f"{run.folder}: this very run is at work already; wait for it or stop it") from None
+    except KeyboardInterrupt:
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # it would miss the kernel, some time later
+        print(f"\nInterrupted. Pages finished so far: {', '.join(name[:2] for name in run.done) or 'none'}.")
+        print(f"To go on from there:\n    {run.command.replace(' --fresh', '')}", flush=True)
+        return 130
+    print()
+    for label, entry in results.headline(ledger).items():
+        print(f"{results.show_with_unit(**entry):>14}  {label}")
+    for difference in differences:
+        print(f"not as expected: {difference}")
+    if args.data == "sample":
+        print("These numbers describe a few bundled photos: an illustration, not a verdict.")
+    print(f"Report: {run.folder / 'index.html'}", flush=True)
+    return 0
 
-    return run(request)
 
+class Run:
+    """A checked command: what it asks for, and ``done``, the names of the pages that are finished so far.
 
-def check(args: argparse.Namespace) -> Request:
-    """The command as a :class:`Request`.
-
-    Raises:
-        UsageError: a page, folder, device or seed that does not exist, pages with other parameters than the
-            five, too little disk, or a run folder that holds other photos.
+    It is made in ``partial``, which becomes ``folder``; ``key`` stands for all that makes a page but its own code.
     """
-    if args.seed < 0:
-        raise UsageError(f"--seed must be a whole number from 0 on, got {args.seed}")
-    device = choose_device(args.device)
-    names = select(args.only)
-    check_pages(names)
-    runs = resolve_runs(args.runs)
-    free = free_gib(runs)
-    if free < DISK[args.budget]:
-        raise UsageError(f"{free:.1f} GiB free at {runs}, budget {args.budget} needs {DISK[args.budget]:g}")
-    data = args.data
-    if data != "sample":
-        data = str(Path(data).expanduser().resolve())
-        if not Path(data).is_dir():
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args, self.names, self.done = args, pages.select(args.only), list[str]()
+        self.device, runs, data = choose_device(args.device), resolve(args.runs), args.data
+        if args.seed < 0:
+            raise UsageError(f"--seed must be a whole number from 0 on, got {args.seed}")
+        if (free := doctor.free_gib(runs)) < DISK[args.budget]:
+            raise UsageError(f"{free:.1f} GiB free at {runs}, budget {args.budget} needs {DISK[args.budget]:g}")
+        if data != "sample" and not Path(data := str(Path(data).expanduser().resolve())).is_dir():
             raise UsageError(f"--data {args.data}: no such folder; give a folder of photos, or 'sample'")
-    store = open_store(data, runs)  # builds it where it is missing, so that a bad folder is found now
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(data).name).strip("-.") or "photos"
-    folder = runs / f"{name}-{args.budget}-seed{args.seed}"
-    return Request(
-        data, store.fingerprint, args.budget, args.seed, device, names, runs, folder, args.fresh, args.keep_going,
-        _command(args),
-    )  # fmt: skip
+        self.photos = open_store(data, runs).fingerprint  # built where missing, so that a bad folder is found now
+        self.parameters = dict(zip(pages.PARAMETERS, (data, args.budget, args.seed, str(self.device), str(runs))))
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(data).name).strip("-.") or "photos"
+        name += f"-{args.budget}-seed{args.seed}"
+        self.folder, self.partial, self.earlier = (runs / (name + end) for end in ("", ".partial", ".old"))
+        files = sorted(path for part in ("srlib", "course") for path in (ROOT / part).rglob("*.py"))
+        code = [path.read_text(encoding="utf-8") for path in files]
+        key = json.dumps([self.parameters, args.precision, self.photos, doctor.versions(), code])
+        self.key = hashlib.sha256(key.encode()).hexdigest()[:16]
+        where = f"--data {shlex.quote(args.data)} --runs {shlex.quote(args.runs)}"
+        how = f"--budget {args.budget} --device {args.device} --precision {args.precision} --seed {args.seed}"
+        only = "".join(f" --only {number}" for number in args.only or ())
+        flags = " --keep-going" * args.keep_going + " --fresh" * args.fresh
+        self.command = f"python -m course run {where} {how}{only}{flags}"
+        runs.mkdir(parents=True, exist_ok=True)
 
+    def take_up(self) -> None:
+        """Find out what an interrupted run has left."""
+        if self.earlier.exists() and not self.folder.exists():
+            self.earlier.rename(self.folder)  # it was ended between the renames of put_in_place
+        path = self.folder / "environment.json"
+        held = json.loads(path.read_text(encoding="utf-8"))["data"] if path.exists() else self.parameters["DATA"]
+        if held != self.parameters["DATA"]:
+            raise UsageError(f"{self.folder} holds a run on {held}; choose another --runs")
+        since = self.partial / "fresh"  # when --fresh was asked for: it holds for all that is left to do
+        if self.args.fresh:
+            shutil.rmtree(self.partial, ignore_errors=True)
+        self.partial.mkdir(exist_ok=True)
+        if self.args.fresh:
+            since.touch()
+        self.fresh = since.stat().st_mtime if since.exists() else 0.0
+        self.done = [name for name in pages.NAMES if self.is_finished(name)]
 
-def select(only: list[str] | None) -> tuple[str, ...]:
-    """The pages that ``--only`` names by number or in full, in reading order; all five without it.
+    def is_finished(self, name: str) -> bool:
+        """Whether the page was finished, with this key, by the code that the committed page has now."""
+        try:
+            was, now = (pages.read(where / f"{name}.ipynb") for where in (self.partial, pages.folder()))
+            return (was.metadata.srlib.key, was.metadata.srlib.code_hash) == (self.key, pages.code_hash(now))
+        except (OSError, ValueError, AttributeError):  # not there, half a file, or not finished
+            return False
 
-    Raises:
-        UsageError: no such page.
-    """
-    wanted = set()
-    for asked in only or pages.NAMES:
-        found = [name for name in pages.NAMES if asked in (name, name[:2], name[1])]
-        if not found:
-            raise UsageError(f"--only {asked}: no such page; choose from {', '.join(n[:2] for n in pages.NAMES)}")
-        wanted.update(found)
-    return tuple(name for name in pages.NAMES if name in wanted)
+    def execute(self) -> list[PageFailed]:
+        """Execute the pages that are not done; the failures."""
+        failures = []
+        with kernels(self.partial / "run.log", self.fresh, self.args.precision) as log:
+            print(self.command, file=log)
+            for number, name in enumerate(self.names, start=1):
+                label = f"[{number}/{len(self.names)}] {name}"
+                if name in self.done:
+                    print(f"{label}: kept, finished by the interrupted run", flush=True)
+                    continue
+                source, output = (where / f"{name}.ipynb" for where in (pages.folder(), self.partial))
+                try:
+                    execute(source, output, self.parameters, label, key=self.key)
+                    self.done.append(name)
+                except PageFailed as failure:
+                    traceback.print_exception(failure, file=log)
+                    failures.append(failure)
+                    if not self.args.keep_going:
+                        break
+        return failures
 
+    def report(self) -> tuple[results.Ledger, list[str]]:
+        """Write everything but the notebooks; what was found, and what of it is not as expected."""
+        for path in self.partial.iterdir():
+            if path.name != "run.log" and not (path.suffix == ".ipynb" and path.stem in self.done):
+                path.unlink()  # broken, and not asked for this time
+        for path in self.folder.glob("*.ipynb"):  # --only leaves the other pages of the finished run
+            if path.stem not in self.done:
+                shutil.copy2(path, self.partial)
+        notebooks = pages.read_all(self.partial)
+        ledger = results.collect(*notebooks.values())
+        differences = self.differences(ledger)
+        git = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
+        commit = subprocess.run(git, capture_output=True, text=True).stdout.strip() if shutil.which("git") else ""
+        environment = {
+            "command": self.command,
+            **{name.lower(): value for name, value in self.parameters.items()},
+            "precision": self.args.precision,
+            "photos": self.photos,
+            "commit": commit,
+            "machine": doctor.machine(self.device),
+            "versions": doctor.versions(),
+            "pages": {name: notebook.metadata["srlib"] for name, notebook in notebooks.items()},
+        }
+        write_json(self.partial / "results.json", ledger)
+        write_json(self.partial / "environment.json", environment)
+        index = report.index(environment, notebooks, differences)
+        for name, notebook in {**notebooks, "index": index}.items():
+            (self.partial / f"{name}.html").write_text(report.to_html(name, notebook, notebooks), encoding="utf-8")
+        return ledger, differences or []
 
-def check_pages(names: tuple[str, ...]) -> None:
-    """Every page is there and has exactly the five parameters.
+    def differences(self, ledger: results.Ledger) -> list[str] | None:
+        """What of these pages is not as expected; None where nothing is, of these photos or this seed."""
+        path = EXPECTED / f"sample-{self.args.budget}.json"
+        if self.args.data != "sample" or not path.exists():
+            return None
+        expected, shown = results.load_expected(path), {key[:2] for key in ledger}
+        if f"--seed {self.args.seed} " not in expected["command"] + " ":
+            return None
+        there = {key: entry for key, entry in expected["results"].items() if key[:2] in shown}
+        return results.compare(ledger, {"results": there})
 
-    Raises:
-        UsageError: naming what is wrong.
-    """
-    for name in names:
-        path = pages.folder() / f"{name}.ipynb"
-        if not path.exists():
-            raise UsageError(f"{path} is missing: run from a clone of the repository")
-        if wrong := pages.wrong_parameters(path):
-            raise UsageError(wrong)
-
-
-def _command(args: argparse.Namespace) -> str:
-    words = [
-        "python",
-        "-m",
-        "srlib",
-        "run",
-        "--data",
-        args.data,
-        "--budget",
-        args.budget,
-        "--seed",
-        str(args.seed),
-    ]
-    words += ["--device", args.device, "--runs", args.runs]
-    for page in args.only or ():
-        words += ["--only", page]
-    words += ["--fresh"] * args.fresh + ["--keep-going"] * args.keep_going
-    return shlex.join(words)
+    def put_in_place(self) -> None:
+        """Swap the finished run that is there for the new one."""
+        shutil.rmtree(self.earlier, ignore_errors=True)
+        if self.folder.exists():
+            self.folder.rename(self.earlier)
+        self.partial.rename(self.folder)
+        shutil.rmtree(self.earlier, ignore_errors=True)

@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from srlib.train import checkpoints
 from srlib import models
 from srlib.commands import main
-from srlib.train.trainer import TrainConfig
+from srlib.train import checkpoints
+from srlib.train.config import TrainConfig
 
 PORTRAITS = Path(__file__).parents[2] / "shared" / "data" / "portraits"
 
@@ -27,6 +27,16 @@ def smooth(width: int, height: int) -> np.ndarray:
     """uint8 ``[height, width, 3]`` that JPEG and WebP hardly change; no two corners are alike."""
     across, down = np.linspace(0, 1, width)[None, :], np.linspace(0, 1, height)[:, None]
     return (255 * np.stack([across + 0 * down, down + 0 * across, across * down], axis=-1)).astype(np.uint8)
+
+
+def picture(mode: str, pixels: np.ndarray) -> Image.Image:
+    """RGB pixels as an image of any mode; alpha is the red channel."""
+    image = Image.fromarray(pixels)
+    gray, red = np.asarray(image.convert("L")), Image.fromarray(np.ascontiguousarray(pixels[..., 0]))
+    if mode in ("LA", "RGBA"):
+        return Image.merge(mode, (*image.convert(mode[:-1]).split(), red))
+    deep = {"I;16": lambda: gray.astype(np.uint16) * 257, "F": lambda: gray.astype(np.float32) / 255}
+    return Image.fromarray(deep[mode]()) if mode in deep else image.convert(mode)
 
 
 def network(seed: int = 0, task: str = "rgb-rgb", **options) -> nn.Module:

@@ -1,16 +1,13 @@
 """Batches: the same for a seed and a step whatever else differs, aligned, and made as the kernels say."""
 
-import mmap
+import hashlib
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from test_data_store import generate
 
 from srlib.data import Batches, Store, open_store
-from srlib.data.batches import AHEAD
 from srlib.images.degrade import KERNELS, degrade
 
 
@@ -31,131 +28,114 @@ def numbered() -> Store:
     return Store(images, [str(row) for row in rows], split, "folder", "center", "numbered")
 
 
-def test_shapes_ranges_and_types(store: Store) -> None:
-    lr, hr = Batches(store, "train", 16, 88, "bicubic", 4).batch(0)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_shapes_ranges_and_lr_by_the_kernel(store: Store, kernel: str) -> None:
+    lr, hr = Batches(store, "train", 16, 88, kernel, 4).batch(3)
     assert hr.shape == (16, 3, 88, 88)
     assert lr.shape == (16, 3, 22, 22)
     for x in (lr, hr):
         assert x.dtype == torch.float32
         assert 0 <= x.min() < x.max() <= 1
         assert torch.equal((x * 255).round() / 255, x), "8 bits, like a file"
-
-
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_lr_is_made_from_the_crop_by_the_kernel(store: Store, kernel: str) -> None:
-    lr, hr = Batches(store, "val", 4, 48, kernel, 4).batch(3)
     assert torch.equal(lr, degrade(hr, kernel, 4, round_lr=True))
 
 
-def test_a_pure_function_of_seed_and_step(store: Store) -> None:
-    first, second = Batches(store, "train", 8, 32, seed=5), Batches(store, "train", 8, 32, seed=5)
-    late = second.crops(1000)
-    assert torch.equal(first.crops(7), second.crops(7))
-    assert torch.equal(first.crops(1000), late)
-    assert not torch.equal(first.crops(8), first.crops(7))
-    assert not torch.equal(Batches(store, "train", 8, 32, seed=6).crops(7), first.crops(7))
+PINNED = {  # batch size, patch, seed and more, and what 6 batches of crops and 4 draws have for a SHA-1
+    "299dc5c3fd5031c33ea6a6386d6e01e903b76029": ("train", 16, 88, 7, {}),
+    "5fbb6e2c1fecf23a74aead3d22a8151060992b30": ("train", 6, 176, 123456789, {}),
+    "4e446ab399b53484e76999ae77f1e61c52f53cfa": ("val", 8, 48, 0, {"rank": 1, "world_size": 2}),
+    "3b0493f9bcb10ec4e61878626f0ccc181f97572d": ("train", 8, 32, -1, {"flip": False, "scale": 2}),
+}
 
 
-def test_these_draws_never_change(numbered: Store) -> None:
-    """Recorded scores hang on which crops a seed gives."""
-    draw = Batches(numbered, "train", 4, 88, seed=0).draw(2)
-    assert draw.rows.tolist() == [5, 1, 3, 5]
-    assert draw.top.tolist() == [48, 12, 60, 88]
-    assert draw.left.tolist() == [20, 0, 24, 48]
-    assert draw.flip.tolist() == [True, False, False, True]
+@pytest.mark.parametrize("hold", [False, True])
+@pytest.mark.parametrize("pinned", PINNED)
+def test_these_crops_never_change(store: Store, pinned: str, hold: bool) -> None:
+    """Recorded scores hang on which crops a seed gives; and indexing on the device gives those that slices give."""
+    split, size, patch, seed, more = PINNED[pinned]
+    batches, digest = Batches(store, split, size, patch, seed=seed, hold=hold, **more), hashlib.sha1()
+    for step in (0, 1, 13, 14, 15, 1000):
+        digest.update(batches.crops(step).numpy().tobytes())
+    digest.update(repr([[x.tolist() for x in batches.draw(step)] for step in (0, 14, 29, 500)]).encode())
+    assert digest.hexdigest() == pinned
 
 
-def test_crops_are_aligned_and_flipped_left_to_right(numbered: Store) -> None:
-    batches = Batches(numbered, "train", 64, 32, scale=4)
+@pytest.mark.parametrize(("patch", "hold"), [(32, False), (32, True), (176, False), (176, True)])
+def test_crops_are_aligned_and_flipped_left_to_right(numbered: Store, patch: int, hold: bool) -> None:
+    batches = Batches(numbered, "train", 64, patch, scale=4, hold=hold)
     draw, crops = batches.draw(0), batches.crops(0)
     assert set(draw.flip.tolist()) == {False, True}
     assert set(draw.top % 4) == set(draw.left % 4) == {0}
-    assert draw.top.max() <= 144
-    for crop, row, top, left, flip in zip(crops.numpy(), draw.rows, draw.top, draw.left, draw.flip):
-        x = np.arange(left, left + 32)
+    assert draw.top.max() <= 176 - patch
+    for crop, row, top, left, flip in zip(crops.numpy(), *draw):
+        x = np.arange(left, left + patch)
         assert (crop[0] == row).all()
-        assert (crop[1] == np.arange(top, top + 32)[:, None]).all()
+        assert (crop[1] == np.arange(top, top + patch)[:, None]).all()
         assert (crop[2] == (x[::-1] if flip else x)).all()
-    assert not Batches(numbered, "train", 64, 32, flip=False).draw(0).flip.any()
-
-
-def test_a_patch_may_be_the_whole_photo(numbered: Store) -> None:
-    draw = Batches(numbered, "train", 8, 176).draw(0)
-    assert not draw.top.any()
-    assert not draw.left.any()
 
 
 def test_every_photo_once_in_an_epoch_also_across_batches(numbered: Store) -> None:
     batches = Batches(numbered, "train", 3, 32)
-    rows = np.concatenate([batches.draw(step).rows for step in range(10)])
-    epochs = rows.reshape(6, 5)
-    assert all(sorted(epoch) == [1, 3, 5, 7, 9] for epoch in epochs.tolist())
-    assert len({tuple(epoch) for epoch in epochs.tolist()}) > 1
+    epochs = np.concatenate([batches.draw(step).rows for step in range(10)]).reshape(6, 5).tolist()
+    assert all(sorted(epoch) == [1, 3, 5, 7, 9] for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 1
 
 
-@pytest.mark.parametrize("world_size", [2, 4])
-def test_processes_together_see_the_batch_of_one(store: Store, world_size: int) -> None:
-    whole = Batches(store, "train", 8, 32, seed=3).crops(5)
-    parts = [
-        Batches(store, "train", 8, 32, seed=3, rank=rank, world_size=world_size).crops(5)
-        for rank in range(world_size)
-    ]
-    assert torch.equal(torch.stack(parts, dim=1).flatten(0, 1), whole)
+def test_processes_together_see_the_batch_of_one(store: Store) -> None:
+    parts = [Batches(store, "train", 8, 32, seed=3, rank=rank, world_size=4).crops(5) for rank in range(4)]
+    assert torch.equal(torch.stack(parts, dim=1).flatten(0, 1), Batches(store, "train", 8, 32, seed=3).crops(5))
+
+
+# --- photos on the device -------------------------------------------------------------------------------
+
+
+def test_photos_are_put_on_a_device_once_and_shared(numbered: Store, store: Store) -> None:
+    held = numbered.photos("train")
+    assert torch.equal(held, numbered.tensor("train"))
+    assert numbered.photos("train", torch.device("cpu")).data_ptr() == held.data_ptr()
+    batches = Batches(numbered, "train", 8, 32, hold=True)
+    for each in (batches, batches.with_patch(64), Batches(numbered, "train", 4, 176, seed=3, hold=True)):
+        each.crops(0)
+    assert len(numbered._held) == 1
+    whole = store.photos("train")  # rows that lie together are not copied
+    assert whole.data_ptr() == store.images[store.rows("train")[0]].ctypes.data
+    assert store.fits("train", torch.device("cpu")), "what is held already fits"
+    other = replace(store, images=store.images[:, ::-1].copy(), fingerprint="other")
+    assert torch.equal(other.photos("train"), whole.flip(1)), "another store has photos of its own"
+
+
+@pytest.mark.parametrize("patch", [32, 176])
+def test_crops_on_a_device_wait_for_nothing(store: Store, patch: int) -> None:
+    """The device "meta" has no values: whoever asks for one, as ``item`` and ``nonzero`` do, gets an error."""
+    crops = Batches(store, "train", 8, patch, device="meta", hold=True).crops(3)
+    assert crops.device.type == "meta"
+    assert crops.shape == (8, 3, patch, patch)
+    assert crops.dtype == torch.uint8
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("hold", [None, True, False])
+@pytest.mark.parametrize("patch", [88, 176])
+def test_the_same_on_a_gpu(store: Store, hold: bool | None, patch: int) -> None:
+    expected = Batches(store, "train", 16, patch).batch(9)
+    batches = Batches(store, "train", 16, patch, device="cuda", hold=hold)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        batches.crops(8) if batches.hold else None
+        found = batches.batch(9)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.equal(found[1].cpu(), expected[1])
+    assert (found[0].cpu() - expected[0]).abs().max() <= 1.01 / 255
 
 
 def test_crops_of_another_size_come_from_the_same_photos(store: Store) -> None:
     small, large = Batches(store, "train", 8, 32), Batches(store, "train", 8, 32).with_patch(64)
     assert np.array_equal(small.draw(5).rows, large.draw(5).rows)
     assert torch.equal(large.crops(5), Batches(store, "train", 8, 64).crops(5))
+    assert torch.equal(next(iter(large))[1], large.batch(0)[1])
     with pytest.raises(ValueError, match="got 180"):
         small.with_patch(180)
-
-
-@pytest.mark.skipif(not hasattr(mmap, "MADV_WILLNEED"), reason="this system takes no advice on memory maps")
-def test_a_memory_map_is_read_ahead_and_gives_the_same_crops(tmp_path: Path) -> None:
-    photos = generate(tmp_path / "photos", 20)
-    store = open_store(photos, tmp_path / "runs")
-    advised = []
-
-    class Map:
-        def madvise(self, advice: int, start: int, length: int) -> None:
-            assert advice == mmap.MADV_WILLNEED
-            assert start % mmap.PAGESIZE == 0
-            advised.append((start, start + length))
-
-    batches = Batches(store, "train", 4, 32)
-    in_memory = Batches(replace(store, images=np.array(store.images)), "train", 4, 32)
-    real, store.images._mmap = store.images._mmap, Map()
-    try:
-        crops = batches.crops(0)
-    finally:
-        store.images._mmap = real
-    assert torch.equal(crops, in_memory.crops(0))
-    rows = batches.draw(AHEAD).rows
-    assert len(advised) == len(rows)
-    for row, (start, end) in zip(rows.tolist(), advised):
-        begin = store.images.offset + row * store.images.strides[0]
-        assert start <= begin
-        assert end == begin + store.images.strides[0]
-
-
-def test_photos_are_loaded_in_parts(store: Store) -> None:
-    assert torch.equal(Batches(store, "train", 8, 32)._load(), store.tensor("train"))
-
-
-def test_gathering_on_the_device_gives_the_same_crops(store: Store) -> None:
-    batches = Batches(store, "train", 16, 88)
-    gathered = batches._gather(store.tensor("train"), batches.draw(9))
-    assert torch.equal(gathered, batches.crops(9))
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("hold", [True, False])
-def test_the_same_on_a_gpu(store: Store, hold: bool) -> None:
-    expected = Batches(store, "train", 16, 88).batch(9)
-    found = Batches(store, "train", 16, 88, device="cuda", hold=hold).batch(9)
-    assert torch.equal(found[1].cpu(), expected[1])
-    assert (found[0].cpu() - expected[0]).abs().max() <= 1.01 / 255
 
 
 @pytest.mark.parametrize(
@@ -169,13 +149,10 @@ def test_the_same_on_a_gpu(store: Store, hold: bool) -> None:
         ({"rank": 2, "world_size": 2}, r"rank must lie in 0\.\.1; got 2"),
         ({"split": "test"}, "the split 'test' has no photos"),
         ({"split": "dev"}, "unknown split 'dev'"),
+        ({"step": -1}, "step must not be negative; got -1"),
     ],
 )
 def test_wrong_arguments_are_named(numbered: Store, options: dict, message: str) -> None:
+    step = options.pop("step", 0)
     with pytest.raises(ValueError, match=message):
-        Batches(**{"store": numbered, "split": "train", "batch_size": 4, "patch": 32} | options)
-
-
-def test_a_negative_step_is_refused(numbered: Store) -> None:
-    with pytest.raises(ValueError, match="step must not be negative; got -1"):
-        Batches(numbered, "train", 4, 32).batch(-1)
+        Batches(**{"store": numbered, "split": "train", "batch_size": 4, "patch": 32} | options).batch(step)

@@ -4,17 +4,19 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch.nn import functional
 
 from srlib.data import Store, open_store
-from srlib.data.decode import BadPhoto, SmallPhoto, center, lecture, square
-from srlib.data.folders import find_source
-from srlib.data.opening import open_source
+from srlib.data.build import open_source
+from srlib.data.crops import cut
+from srlib.data.decode import BadPhoto, SmallPhoto
+from srlib.data.find import find_source
 from srlib.errors import DataError
 
 WIDTH, HEIGHT = 240, 200
@@ -33,13 +35,16 @@ def encoded(image: Image.Image, kind: str, **options) -> bytes:
     return buffer.getvalue()
 
 
+def square(data: bytes, kind: str = "folder", crop: str = "center") -> np.ndarray:
+    return cut(data, kind, crop)[""]
+
+
 def expected(image: Image.Image) -> np.ndarray:
     """The rule in one line: the middle square, by antialiased bicubic."""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     middle = image.convert("RGB").crop((left, top, left + side, top + side))
-    middle = middle.resize((176, 176), Image.Resampling.BICUBIC)
-    return np.asarray(middle).transpose(2, 0, 1)
+    return np.asarray(middle.resize((176, 176), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
 
 
 def assert_close(found: np.ndarray, wanted: np.ndarray, levels: int) -> None:
@@ -50,83 +55,53 @@ def assert_close(found: np.ndarray, wanted: np.ndarray, levels: int) -> None:
 
 # --- read rightly ---------------------------------------------------------------------------------------
 
-
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "GIF", "WEBP", "JPEG"])
-def test_common_formats(kind: str) -> None:
-    options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}.get(kind, {})
-    image = picture().convert("P").convert("RGB") if kind == "GIF" else picture()
-    assert_close(square(encoded(image, kind, **options)), expected(image), 3 if kind == "JPEG" else 0)
-
-
-def test_a_square_of_the_right_size_is_not_resampled() -> None:
-    image = picture(176, 176)
-    assert_close(square(encoded(image, "PNG")), np.asarray(image).transpose(2, 0, 1), 0)
-
-
-def test_large_jpegs_are_decoded_smaller_with_the_same_result() -> None:
-    image = picture(3000, 2000)
-    assert_close(square(encoded(image, "JPEG", quality=95)), expected(image), 3)
-
-
-def test_gray() -> None:
-    image = picture().convert("L")
-    found = square(encoded(image, "PNG"))
-    assert_close(found, expected(image), 0)
-    assert (found[0] == found[2]).all()
+GRAY = picture().convert("L")
+JPEG = {"quality": 100, "subsampling": 0}
+# name: (bytes, the picture they stand for, levels by which it may differ)
+READ = {
+    **{kind: (encoded(picture(), kind), picture(), 0) for kind in ("PNG", "BMP", "TIFF", "PPM")},
+    "JPEG": (encoded(picture(), "JPEG", **JPEG), picture(), 3),
+    "WEBP": (encoded(picture(), "WEBP", lossless=True), picture(), 0),
+    "GIF": (encoded(picture().convert("P"), "GIF"), picture().convert("P"), 0),
+    "of the right size": (encoded(picture(176, 176), "PNG"), picture(176, 176), 0),
+    "a large JPEG, decoded smaller": (encoded(picture(3000, 2000), "JPEG", quality=95), picture(3000, 2000), 3),
+    "gray": (encoded(GRAY, "PNG"), GRAY, 0),
+    "black and white": (encoded(picture().convert("1"), "PNG"), picture().convert("1"), 0),
+    "CMYK": (encoded(picture().convert("CMYK"), "JPEG", **JPEG), picture(), 4),
+    "16 bits": (encoded(Image.fromarray(np.asarray(GRAY).astype(np.uint16) * 257), "PNG"), GRAY, 0),
+    "floats": (encoded(Image.fromarray(np.asarray(GRAY).astype(np.float32) / 255), "TIFF"), GRAY, 0),
+}
 
 
-def test_black_and_white() -> None:
-    image = picture().convert("1")
-    assert_close(square(encoded(image, "PNG")), expected(image), 0)
-
-
-def test_cmyk() -> None:
-    image = picture().convert("CMYK")
-    assert_close(square(encoded(image, "JPEG", quality=100, subsampling=0)), expected(image), 4)
-
-
-@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_16_bit_is_scaled_and_not_cut_off(kind: str) -> None:
-    gray = picture().convert("L")
-    image = Image.fromarray(np.asarray(gray).astype(np.uint16) * 257)
-    assert_close(square(encoded(image, kind)), expected(gray), 0)
-
-
-def test_32_bit_floats_of_the_usual_range() -> None:
-    gray = picture().convert("L")
-    image = Image.fromarray(np.asarray(gray).astype(np.float32) / 255)
-    assert_close(square(encoded(image, "TIFF")), expected(gray), 0)
+@pytest.mark.parametrize("name", READ)
+def test_read_rightly(name: str) -> None:
+    data, image, levels = READ[name]
+    assert_close(square(data), expected(image), levels)
 
 
 def test_transparency_shows_white() -> None:
-    image = picture().convert("RGBA")
-    alpha = np.full((HEIGHT, WIDTH), 255, np.uint8)
-    alpha[:, : WIDTH // 2] = 0
-    image.putalpha(Image.fromarray(alpha))
+    image = picture()
+    image.putalpha(Image.fromarray(np.repeat(np.uint8([[0, 255]]), WIDTH // 2, axis=1).repeat(HEIGHT, axis=0)))
     found = square(encoded(image, "PNG"))
     assert (found[:, :, :80] == 255).all()
     assert_close(found[:, :, 96:], expected(picture())[:, :, 96:], 0)
-
-
-def test_a_palette_with_a_transparent_colour_shows_white() -> None:
-    image = Image.new("P", (200, 200), 1)
-    image.putpalette([0, 0, 0, 200, 30, 40])
-    image.paste(0, (0, 0, 100, 200))
-    found = square(encoded(image, "PNG", transparency=0))
-    assert found[:, 88, 20].tolist() == [255, 255, 255]
-    assert found[:, 88, 150].tolist() == [200, 30, 40]
+    palette = Image.new("P", (200, 200), 1)
+    palette.putpalette([0, 0, 0, 200, 30, 40])
+    palette.paste(0, (0, 0, 100, 200))
+    found = square(encoded(palette, "PNG", transparency=0))
+    assert found[:, 88, [20, 150]].T.tolist() == [[255, 255, 255], [200, 30, 40]]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
 def test_exif_orientation(orientation: int, kind: str) -> None:
     turned = [None, None, 0, 3, 1, 5, 2, 6, 4][orientation]  # what the camera did: the inverse of what we do
-    upright = picture(200, 200)
-    stored = upright if turned is None else upright.transpose(Image.Transpose(turned))
+    stored = picture() if turned is None else picture().transpose(Image.Transpose(turned))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    options = {"quality": 100, "subsampling": 0} if kind == "JPEG" else {}
-    assert_close(square(encoded(stored, kind, exif=exif, **options)), expected(upright), 4)
+    assert_close(
+        square(encoded(stored, kind, exif=exif, **(JPEG if kind == "JPEG" else {}))), expected(picture()), 4
+    )
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
@@ -135,6 +110,32 @@ def test_of_an_animation_the_first_frame_counts(kind: str) -> None:
     options = {"lossless": True} if kind == "WEBP" else {}
     found = square(encoded(first, kind, save_all=True, append_images=[second], duration=100, **options))
     assert found[:, 100, 100].tolist() == [200, 30, 40]
+
+
+# --- the two crops of CelebA ----------------------------------------------------------------------------
+
+FACE = picture(178, 218)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_center_is_the_middle_without_resampling_by_either_decoder(kind: str) -> None:
+    """To the last bit: a plain JPEG goes through torchvision, all else through Pillow."""
+    data = encoded(FACE, kind)
+    with Image.open(io.BytesIO(data)) as image:
+        assert_close(square(data, "celeba"), np.asarray(image)[21:197, 1:177].transpose(2, 0, 1), 0)
+
+
+def test_lecture_is_plain_bilinear_from_178_rows() -> None:
+    middle = torch.from_numpy(np.asarray(FACE)[20:198].transpose(2, 0, 1).astype(np.float64))
+    wanted = functional.interpolate(middle[None], size=(176, 176), mode="bilinear")[0].round().numpy()
+    assert_close(square(encoded(FACE, "PNG"), "celeba", "lecture"), wanted, 1)  # halves may fall either way
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "RGBA"])
+def test_celeba_in_other_modes(mode: str) -> None:
+    data = encoded(FACE.convert(mode), *(["PNG"] if mode == "RGBA" else ["JPEG"]), quality=100)
+    wanted = np.asarray(FACE.convert(mode).convert("RGB"))[21:197, 1:177].transpose(2, 0, 1)
+    assert_close(square(data, "celeba"), wanted, 4)
 
 
 # --- refused with a reason ------------------------------------------------------------------------------
@@ -150,93 +151,52 @@ def bomb() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
 
 
-def cut_short(kind: str) -> bytes:
-    whole = encoded(picture(), kind)
+def cut_short(kind: str, image: Image.Image | None = None) -> bytes:
+    whole = encoded(image or picture(), kind)
     return whole[: len(whole) // 2]
 
 
-def broken_checksum() -> bytes:
+def wrong_checksum() -> bytes:
     whole = bytearray(encoded(picture(), "PNG"))
     whole[60] ^= 0xFF
     return bytes(whole)
 
 
-REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
-    "empty": (lambda: b"", "empty file"),
-    "text": (lambda: b"this is no picture at all", "not an image"),
-    "zeros": (lambda: bytes(5000), "not an image"),
-    "truncated JPEG": (lambda: cut_short("JPEG"), "truncated"),
-    "truncated PNG": (lambda: cut_short("PNG"), "truncated|broken"),
-    "truncated GIF": (lambda: cut_short("GIF"), "truncated|broken"),
-    "truncated WEBP": (lambda: cut_short("WEBP"), "broken|not an image"),
-    "header alone": (lambda: encoded(picture(), "JPEG")[:300], "truncated|broken|not an image"),
-    "checksum": (broken_checksum, "broken"),
-    "bomb": (bomb, "89 megapixels"),
-    "HEIC": (lambda: b"\0\0\0\x18ftypheic" + bytes(100), "HEIC"),
-    "32-bit integers": (
-        lambda: encoded(Image.fromarray(np.full((200, 200), 10**6, np.int32)), "TIFF"), "mode I with values",
-    ),
-}  # fmt: skip
+REFUSED = {
+    "empty": (b"", "empty file"),
+    "text": (b"this is no picture at all", "not an image"),
+    "truncated JPEG": (cut_short("JPEG"), "truncated"),
+    "truncated PNG": (cut_short("PNG"), "truncated|broken"),
+    "truncated WEBP": (cut_short("WEBP"), "broken|not an image"),
+    "header alone": (encoded(picture(), "JPEG")[:300], "truncated|broken|not an image"),
+    "checksum": (wrong_checksum(), "broken"),
+    "bomb": (bomb(), "89 megapixels"),
+    "HEIC": (b"\0\0\0\x18ftypheic" + bytes(100), "HEIC"),
+    "32 bits": (encoded(Image.fromarray(np.full((200, 200), 10**6, np.int32)), "TIFF"), "mode I with values"),
+}
 
 
 @pytest.mark.parametrize("name", REFUSED)
 @pytest.mark.filterwarnings("ignore")  # Pillow remarks on some of these; a build silences it
 def test_refused_with_a_reason(name: str) -> None:
-    make, reason = REFUSED[name]
-    for rule in (square, center, lecture):
-        with pytest.raises(BadPhoto, match=reason if rule is square else "."):
-            rule(make())
+    data, reason = REFUSED[name]
+    for kind, crop in (("folder", "center"), ("folder", "tiles"), ("celeba", "lecture")):
+        with pytest.raises(BadPhoto, match=reason):
+            cut(data, kind, crop)
 
 
-def test_a_photo_just_above_the_limit_is_refused_by_its_header(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sizes_that_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SmallPhoto, match="300x175"):
+        square(encoded(picture(300, 175), "PNG"))
+    with pytest.raises(BadPhoto, match="240x200, but CelebA's aligned photos are 178x218"):
+        square(encoded(picture(), "JPEG"), "celeba")
+    with pytest.raises(BadPhoto, match="truncated"):
+        square(cut_short("JPEG", FACE), "celeba")
     photo = encoded(picture(), "PNG")
     monkeypatch.setattr("srlib.data.decode.MAX_PIXELS", WIDTH * HEIGHT - 1)
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("pixels were decoded"))
     with pytest.raises(BadPhoto, match="240x200"):
         square(photo)
-
-
-def test_too_small() -> None:
-    with pytest.raises(SmallPhoto, match="300x175"):
-        square(encoded(picture(300, 175), "PNG"))
-
-
-def test_celeba_takes_no_other_size() -> None:
-    with pytest.raises(BadPhoto, match="240x200, but CelebA's aligned photos are 178x218"):
-        center(encoded(picture(), "JPEG"))
-
-
-# --- the two crops of CelebA ----------------------------------------------------------------------------
-
-
-def test_center_is_the_middle_without_resampling() -> None:
-    face = picture(178, 218)
-    assert_close(center(encoded(face, "PNG")), np.asarray(face)[21:197, 1:177].transpose(2, 0, 1), 0)
-
-
-def test_both_decoders_agree_to_the_last_bit() -> None:
-    jpeg = encoded(picture(178, 218), "JPEG", quality=80)
-    with Image.open(io.BytesIO(jpeg)) as image:
-        wanted = np.asarray(image)[21:197, 1:177].transpose(2, 0, 1)
-    assert_close(center(jpeg), wanted, 0)
-
-
-def test_lecture_is_plain_bilinear_from_178_rows() -> None:
-    import torch
-    from torch.nn import functional
-
-    face = picture(178, 218)
-    middle = torch.from_numpy(np.asarray(face)[20:198].transpose(2, 0, 1).astype(np.float64))
-    wanted = functional.interpolate(middle[None], size=(176, 176), mode="bilinear")[0].round().numpy()
-    assert_close(lecture(encoded(face, "PNG")), wanted, 1)  # 1: halves may fall either way
-
-
-@pytest.mark.parametrize("mode", ["L", "CMYK", "RGBA"])
-def test_celeba_in_other_modes(mode: str) -> None:
-    face = picture(178, 218).convert(mode)
-    kind = "PNG" if mode == "RGBA" else "JPEG"
-    wanted = np.asarray(face.convert("RGB"))[21:197, 1:177].transpose(2, 0, 1)
-    assert_close(center(encoded(face, kind, **({} if kind == "PNG" else {"quality": 100}))), wanted, 4)
 
 
 # --- in a folder ----------------------------------------------------------------------------------------
@@ -256,25 +216,29 @@ def opened(folder: Path, max_bad: float = 50) -> Store:
     return open_store(folder, folder.parent / "runs", max_bad=max_bad)
 
 
-def test_bad_photos_are_listed_by_name_with_the_reason(good: Path, capsys: pytest.CaptureFixture) -> None:
+def test_what_is_left_out_is_listed_with_the_reason(good: Path, capsys: pytest.CaptureFixture) -> None:
     (good / "empty.jpg").write_bytes(b"")
     (good / "cut.jpg").write_bytes(cut_short("JPEG"))
-    store = opened(good)
-    assert len(store) == 10
-    assert set(store.bad) == {"empty.jpg", "cut.jpg"}
-    out = capsys.readouterr().out
-    assert "2 unreadable" in out
-    assert "empty.jpg: empty file" in out
-    assert "2 unreadable" in store.describe()
-
-
-def test_a_wrong_extension_does_not_matter(good: Path) -> None:
+    (good / "later").mkdir()
+    (good / "later" / "copy.png").write_bytes((good / "good0.png").read_bytes())
+    picture(100, 300).save(good / "small.png")
     picture().save(good / "really_a_png.jpg", "PNG")
     picture(300, 200).save(good / "no_extension", "JPEG")
-    picture(400, 200).save(good / "photo.dat", "WEBP")
-    store = opened(good)
-    assert {"really_a_png.jpg", "no_extension", "photo.dat"} <= set(store.names)
-    assert not store.bad
+    store, out = opened(good), capsys.readouterr().out
+    assert len(store) == 12
+    used = {store.names[row] for split in store.counts() for row in store.rows(split)}
+    assert {"really_a_png.jpg", "no_extension"} < used
+    assert not used & {"empty.jpg", "cut.jpg", "small.png", "later/copy.png"}
+    assert set(store.bad) == {"empty.jpg", "cut.jpg"}
+    assert store.skipped == {
+        "later/copy.png": "the same file as another photo",
+        "small.png": "100x300, the shorter side is below 176",
+    }
+    assert "2 unreadable:" in out
+    assert "empty.jpg: empty file" in out
+    assert store.describe().endswith("; 2 unreadable; 2 too small or double")
+    for split in store.counts():
+        assert (store.photos(split) == store.tensor(split)).all(), "also where unused rows lie between"
 
 
 def test_more_than_one_percent_bad_stops_with_the_list(good: Path) -> None:
@@ -283,8 +247,7 @@ def test_more_than_one_percent_bad_stops_with_the_list(good: Path) -> None:
         open_store(good, good.parent / "runs")
     assert "notes.jpg: not an image" in str(error.value)
     assert "--max-bad 10" in str(error.value)
-    store = opened(good, max_bad=10)
-    assert len(store) == 10
+    assert len(opened(good, max_bad=10)) == 10
     assert len(open_store(good, good.parent / "runs")) == 10, "what was accepted once stays accepted"
 
 
@@ -292,81 +255,44 @@ def test_a_long_list_goes_to_a_file(good: Path, capsys: pytest.CaptureFixture) -
     for i in range(30):
         (good / f"bad{i:02d}.jpg").write_bytes(b"")
     opened(good, max_bad=90)
-    out = capsys.readouterr().out
-    assert "and 10 more" in out
+    assert "and 10 more" in capsys.readouterr().out
     (whole,) = (good.parent / "runs" / "stores").glob("*unreadable.txt")
     assert len(whole.read_text().splitlines()) == 30
 
 
-def test_unreadable_files(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = os.open
-
-    def guarded(path: object, *args: object, **options: object) -> int:
-        if str(path).endswith("good3.png"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return real(path, *args, **options)
-
-    monkeypatch.setattr(os, "open", guarded)
-    store = opened(good)
-    assert store.bad == {"good3.png": "cannot be read: Permission denied"}
-    assert len(store) == 9
-
-
-def test_a_file_that_changes_meanwhile(good: Path) -> None:
+def test_files_that_change_or_go_meanwhile(good: Path) -> None:
     source = find_source(good)
     picture(300, 300).save(good / "good3.png")
+    (good / "good5.png").unlink()
     store = open_source(source, good.parent / "runs", "center", max_bad=50)
-    assert store.bad == {"good3.png": "changed while the store was being built"}
+    assert store.bad == {
+        "good3.png": "changed while the store was being built",
+        "good5.png": "cannot be read: No such file or directory",
+    }
     assert not opened(good).bad, "the next look at the folder finds another folder"
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows keeps permissions elsewhere")
-def test_permission_granted_later_is_noticed(good: Path) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps permissions, links and pipes elsewhere")
+def test_odd_files(good: Path, capsys: pytest.CaptureFixture) -> None:
     before = opened(good)
     (good / "good3.png").chmod(0o600)
-    after = opened(good)
-    assert after.images.filename != before.images.filename
-    assert after.fingerprint == before.fingerprint
-
-
-@pytest.mark.skipif(os.name == "nt", reason="links need special rights on Windows")
-def test_dangling_links(good: Path) -> None:
     (good / "gone.jpg").symlink_to(good / "nowhere.jpg")
-    store = opened(good)
-    assert store.bad == {"gone.jpg": "a link to nothing"}
-
-
-@pytest.mark.skipif(os.name == "nt", reason="no named pipes in folders on Windows")
-def test_what_is_no_file_is_not_waited_for(good: Path) -> None:
     os.mkfifo(good / "pipe.jpg")
-    assert opened(good).bad == {"pipe.jpg": "neither a file nor a folder"}
+    after = opened(good)
+    assert after.images.filename != before.images.filename, "a permission that was granted is noticed"
+    assert after.fingerprint == before.fingerprint
+    assert after.bad == {"gone.jpg": "a link to nothing", "pipe.jpg": "neither a file nor a folder"}
 
 
 @pytest.mark.skipif(os.name == "nt" or os.uname().sysname == "Darwin", reason="names are always Unicode here")
 def test_names_that_are_no_utf8(good: Path, capsys: pytest.CaptureFixture) -> None:
     name = os.fsencode(good) + b"/caf\xe9"
-    picture(222, 200).save(open(name + b".png", "wb"), "PNG")  # noqa: SIM115
-    with open(name + b"-bad.png", "wb"):
-        pass
+    with open(name + b".png", "wb") as file, open(name + b"-bad.png", "wb"):
+        picture(222, 200).save(file, "PNG")
     store = opened(good)
     assert os.fsdecode(b"caf\xe9.png") in store.names
     assert "caf\\xe9-bad.png: empty file" in capsys.readouterr().out
-    again = opened(good)
-    assert again.names == store.names
-
-
-def test_small_photos_are_counted_and_are_not_bad(good: Path) -> None:
-    picture(100, 300).save(good / "small.png")
-    store = open_store(good, good.parent / "runs")
-    assert store.skipped == {"small.png": "100x300, the shorter side is below 176"}
-    assert not store.bad
-
-
-def test_one_file_under_two_names_is_taken_once(good: Path) -> None:
-    (good / "later").mkdir()
-    (good / "later" / "copy.png").write_bytes((good / "good0.png").read_bytes())
-    store = opened(good)
-    assert store.skipped == {"later/copy.png": "the same file as another photo"}
+    assert opened(good).names == store.names
 
 
 def test_a_folder_of_unusable_photos(tmp_path: Path) -> None:

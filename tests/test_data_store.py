@@ -1,28 +1,25 @@
-"""The decode-once store: what is in it, when it is built again, and that no accident spoils it."""
+"""The decode-once store and its command: what is in it, when it is built again, and that no accident spoils it."""
 
-import errno
 import io
 import os
-import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from PIL import Image
+from test_data_find import faces, partition
 
-from srlib.data import build as building
-from srlib.data import growth, open_store
-from srlib.data.decode import RULES
-from srlib.data.lock import locked
+from srlib.commands import main
+from srlib.data import build, open_store
+from srlib.data.crops import cut
+from srlib.data.find import find_source
 from srlib.errors import DataError, UsageError
-
-SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
 def generate(folder: Path, count: int) -> Path:
@@ -56,37 +53,25 @@ def contents(runs: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in store.iterdir()}
 
 
-def test_a_store_holds_the_photos_in_order(photos: Path, runs: Path) -> None:
+def test_a_store_holds_each_photo_once_in_order_of_split_and_name(
+    photos: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     store = open_store(photos, runs)
-    assert store.names == sorted(path.name for path in photos.iterdir())
     assert store.images.shape == (100, 3, 176, 176)
     assert isinstance(store.images, np.memmap)
     assert not store.images.flags.writeable
-    rule = RULES["folder", "center"]
     for row in (0, 31, 32, 99):
-        assert (store.images[row] == rule((photos / store.names[row]).read_bytes())).all()
-    assert sum(store.counts().values()) == 100
+        assert (store.images[row] == cut((photos / store.names[row]).read_bytes(), "folder", "center")[""]).all()
     rows = np.concatenate([store.rows(split) for split in ("train", "val", "test")])
-    assert sorted(rows.tolist()) == list(range(100))
+    assert rows.tolist() == list(range(100)), "the rows of a split lie together"
+    assert store.names != sorted(store.names) == sorted(path.name for path in photos.iterdir())
     assert store.tensor("train", limit=3).shape == (3, 3, 176, 176)
     with pytest.raises(ValueError, match="unknown split 'dev': choose from train, val, test"):
         store.tensor("dev")
-
-
-def test_the_file_is_plain_npy(photos: Path, runs: Path) -> None:
-    store = open_store(photos, runs)
-    assert (np.load(stores(runs)[0] / "images.npy") == store.images).all()
-    assert {path.name for path in stores(runs)[0].iterdir()} == {"images.npy", "store.json"}
-
-
-def test_a_whole_store_is_opened_and_not_built(
-    photos: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    first = open_store(photos, runs)
+    assert (np.load(stores(runs)[0] / "images.npy") == store.images).all(), "the file is plain .npy"
     capsys.readouterr()
-    monkeypatch.setattr("srlib.data.opening.build", lambda *_: pytest.fail("built again"))
-    second = open_store(photos, runs)
-    assert second.fingerprint == first.fingerprint
+    monkeypatch.setattr(build, "build_store", lambda *_: pytest.fail("built again"))
+    assert open_store(photos, runs).fingerprint == store.fingerprint
     assert capsys.readouterr().out == ""
 
 
@@ -107,223 +92,176 @@ def test_a_changed_folder_is_decoded_again_and_its_old_store_goes(
     open_store(namesake, runs)
     open_store(photos, runs)
     generate(photos, 103)
-    store = open_store(photos, runs)
-    assert len(store) == 103
+    assert len(open_store(photos, runs)) == 103
     assert "the folder has changed since" in capsys.readouterr().out
     assert len(stores(runs)) == 2, "the store of a folder of the same name elsewhere stays"
     assert len(open_store(namesake, runs)) == 5
 
 
-def test_a_damaged_store_is_built_again(photos: Path, runs: Path) -> None:
+@pytest.mark.parametrize("damage", ["images.npy", "store.json"])
+def test_a_damaged_store_is_built_again(photos: Path, runs: Path, damage: str) -> None:
     before = open_store(photos, runs).images.tobytes()
-    (images,) = (runs / "stores").glob("*/images.npy")
-    os.truncate(images, 1000)
+    os.truncate(stores(runs)[0] / damage, 1000)
     assert open_store(photos, runs).images.tobytes() == before
 
 
-def test_crops_are_known_and_belong_to_celeba(photos: Path, runs: Path) -> None:
-    with pytest.raises(UsageError, match="unknown crop 'middle': choose from center, lecture"):
+def test_crops_are_known_and_belong_to_their_photos(photos: Path, runs: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="unknown crop 'middle': choose from center, lecture, tiles"):
         open_store(photos, runs, "middle")
-    with pytest.raises(UsageError, match="the crop 'lecture' is for CelebA"):
-        open_store(photos, runs, "lecture")
-    with pytest.raises(UsageError, match="the crop 'lecture' is for CelebA"):
-        open_store("sample", runs, "lecture")
+    for data in (photos, "sample"):
+        with pytest.raises(UsageError, match="the crop 'lecture' is for CelebA"):
+            open_store(data, runs, "lecture")
+    faces(tmp_path / "img_align_celeba")
+    partition(tmp_path)
+    with pytest.raises(UsageError, match="'tiles' is for photos other than CelebA's: choose center or lecture"):
+        open_store(tmp_path, runs, "tiles")
+    assert open_store("sample", runs, "tiles").crop == "tiles"
 
 
-@pytest.mark.parametrize("workers", [1, 5])
-def test_the_number_of_threads_changes_nothing(photos: Path, tmp_path: Path, workers: int) -> None:
-    from srlib.data.folders import find_source
-
-    for name, count in (("one", 1), ("more", workers)):
-        building.build(find_source(photos), "center", tmp_path / name / "stores" / "x", 1.0, workers=count)
+def test_the_number_of_threads_changes_nothing(photos: Path, tmp_path: Path) -> None:
+    for name, workers in (("one", 1), ("more", 5)):
+        (tmp_path / name / "stores").mkdir(parents=True)
+        build.build_store(find_source(photos), "center", tmp_path / name / "stores" / "x", 1.0, workers)
     assert contents(tmp_path / "one") == contents(tmp_path / "more")
 
 
 # --- accidents ------------------------------------------------------------------------------------------
 
 
-def stop_at(number: int) -> Callable[[bytes], np.ndarray]:
-    """A rule by which the build is interrupted at one of the generated photos."""
-    rule = RULES["folder", "center"]
-
-    def stopping(data: bytes) -> np.ndarray:
-        if data.endswith(b"\xff\xd9%d" % number):
-            raise KeyboardInterrupt
-        return rule(data)
-
-    return stopping
-
-
-def interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
-def test_an_interrupted_build_goes_on(
+def test_an_interrupted_build_goes_on_unless_the_folder_changed(
     photos: Path, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
+    def stopping(data: bytes, kind: str, crop: str) -> dict[str, np.ndarray]:
+        if data.endswith(b"\xff\xd970"):
+            raise KeyboardInterrupt
+        return cut(data, kind, crop)
+
     open_store(photos, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        patch.setitem(RULES, ("folder", "center"), stop_at(70))
-        with pytest.raises(KeyboardInterrupt):
+    for changed in (False, True):
+        with monkeypatch.context() as patch:
+            patch.setattr(build, "cut", stopping)
+            with pytest.raises(KeyboardInterrupt):
+                open_store(photos, runs)
+        assert "the same command goes on from here" in capsys.readouterr().out
+        if changed:
+            generate(photos, 101)
             open_store(photos, runs)
-    (partial,) = stores(runs)
-    assert partial.name.endswith(".partial")
-    capsys.readouterr()
-    open_store(photos, runs)
-    assert "going on after 64 of 100 photos" in capsys.readouterr().out
-    assert contents(runs) == contents(tmp_path / "whole")
-
-
-def test_a_build_left_for_an_older_state_of_the_folder_goes(
-    photos: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setitem(RULES, ("folder", "center"), stop_at(70))
-        with pytest.raises(KeyboardInterrupt):
+            assert len(stores(runs)) == 1, "what was left for an older state of the folder is removed"
+        else:
             open_store(photos, runs)
-    generate(photos, 101)
-    open_store(photos, runs)
-    assert len(stores(runs)) == 1
-
-
-@pytest.mark.parametrize("damage", ["torn line", "garbage", "lost rows", "no journal", "lost title"])
-def test_what_a_crash_can_leave_is_repaired(
-    photos: Path, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
-) -> None:
-    open_store(photos, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        patch.setattr(building, "_write_record", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            open_store(photos, runs)
-    (partial,) = stores(runs)
-    journal, images = partial / "journal.jsonl", partial / "images.npy"
-    lines = journal.read_bytes().splitlines(keepends=True)
-    assert len(lines) == 5
-    if damage == "torn line":
-        journal.write_bytes(b"".join(lines[:3]) + lines[3][:50])
-    elif damage == "garbage":
-        journal.write_bytes(b"".join(lines[:3]) + bytes(100) + b"\n" + lines[3])
-    elif damage == "lost rows":
-        os.truncate(images, 128 + 50 * growth.ROW)
-    elif damage == "no journal":
-        journal.unlink()
-    elif damage == "lost title":
-        journal.write_bytes(b"".join(lines[1:]))
-    open_store(photos, runs)
-    assert contents(runs) == contents(tmp_path / "whole")
+            assert "going on after " in capsys.readouterr().out
+            assert contents(runs) == contents(tmp_path / "whole")
+            shutil.rmtree(runs)
 
 
 def test_a_full_disk_is_told_before_the_work(photos: Path, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 5 * 10**6))
-    monkeypatch.setitem(RULES, ("folder", "center"), lambda data: pytest.fail("decoded"))
-    with pytest.raises(DataError, match=r"needs 76 MB in .*stores, where 5 MB are free.*--runs"):
+    monkeypatch.setattr(build, "cut", Mock(side_effect=AssertionError("decoded")))
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 5 * 10**6))
+        with pytest.raises(DataError, match=r"needs 76 MB in .*stores, where 5 MB are free.*--runs"):
+            open_store(photos, runs)
+    monkeypatch.setattr(
+        os, "posix_fallocate", Mock(side_effect=OSError(28, "No space left on device")), raising=False
+    )
+    with pytest.raises(DataError, match=r"stores: No space left on device; .* the next try goes on from there"):
         open_store(photos, runs)
 
 
-def test_a_disk_that_fills_up_meanwhile(
-    photos: Path, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real, calls = growth._write, []
+# Imports once, since that takes seconds, and builds in children that it forks.
+FORKS = """
+import os, random, signal, sys, time
+from srlib.data import open_store
 
-    def full(file: object, data: memoryview) -> None:
-        calls.append(1)
-        if len(calls) > 5:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        real(file, data)
+def start():
+    if child := os.fork():
+        return child
+    print(len(open_store(*sys.argv[1:])), flush=True)
+    os._exit(0)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(growth, "_write", full)
-        with pytest.raises(DataError, match="No space left on device; what has been decoded is kept"):
-            open_store(photos, runs)
-    open_store(photos, runs)
-    open_store(photos, tmp_path / "whole")
+"""
+KILLS = """
+for _ in range(5):
+    child = start()
+    time.sleep(random.uniform(0.05, 1))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+start(), os.wait()
+"""
+
+
+def forked(script: str, *args: object) -> str:
+    command = [sys.executable, "-u", "-c", FORKS + script, *map(str, args)]
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True).stdout
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.parametrize("crop", ["center", "tiles"])
+def test_killed_at_random_moments_the_store_is_the_same(tmp_path: Path, crop: str) -> None:
+    photos, runs = generate(tmp_path / "photos", 1500), tmp_path / "runs"
+    (photos / "bad.jpg").write_bytes(b"")
+    open_store(photos, tmp_path / "whole", crop)
+    assert "going on after " in forked(KILLS, photos, runs, crop), "no kill was in the middle of a build"
     assert contents(runs) == contents(tmp_path / "whole")
 
 
-def opener(photos: Path, runs: Path) -> subprocess.Popen:
-    words = f"from srlib.data import open_store; print(len(open_store({str(photos)!r}, {str(runs)!r})))"
-    return subprocess.Popen(
-        [sys.executable, "-c", words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-
-
-def test_killed_at_random_moments_the_store_is_the_same(tmp_path: Path) -> None:
-    photos, runs = generate(tmp_path / "photos", 1500), tmp_path / "runs"
-    open_store(photos, tmp_path / "whole")
-    wanted = contents(tmp_path / "whole")
-    chance = random.Random(0)
-    for _ in range(3):
-        process = opener(photos, runs)
-        while process.poll() is None and not list(runs.glob("stores/*.partial")):
-            time.sleep(0.001)
-        time.sleep(chance.uniform(0, 0.4))
-        process.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
-        process.communicate()
-    open_store(photos, runs)
-    assert contents(runs) == wanted
-
-
-def test_two_processes_at_once_build_one_store(tmp_path: Path) -> None:
-    photos, runs = generate(tmp_path / "photos", 1500), tmp_path / "runs"
-    outputs = [process.communicate()[0] for process in [opener(photos, runs), opener(photos, runs)]]
-    assert [output.splitlines()[-1] for output in outputs] == ["1500", "1500"]
-    assert sum("decoded 1,500 photos" in output for output in outputs) == 1
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_two_processes_at_once_build_one_store(tmp_path: Path, runs: Path) -> None:
+    output = forked("start(), start(), os.wait(), os.wait()", generate(tmp_path / "photos", 1500), runs)
+    assert output.splitlines().count("1500") == 2
+    assert output.count("decoded 1,500 photos") == 1
+    assert output.count("another process is building photos-center: waiting for it") == 1
     assert len(stores(runs)) == 1
 
 
-def test_a_lock_is_waited_for_and_released(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    import threading
-
-    order = []
-
-    def second() -> None:
-        with locked(tmp_path / "x.lock", "waiting"):
-            order.append("second")
-
-    with locked(tmp_path / "x.lock", "waiting"):
-        thread = threading.Thread(target=second)
-        thread.start()
-        time.sleep(0.3)
-        order.append("first")
-    thread.join()
-    assert order == ["first", "second"]
-    assert capsys.readouterr().out == "waiting\n"
+# --- the command ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
-def test_memory_does_not_grow_with_the_number_of_photos(tmp_path: Path) -> None:
-    """With 50,000 photos, by hand: ``python benchmarks/memory.py``."""
-    photos = generate(tmp_path / "photos", 3000)
-    few = generate(tmp_path / "few", 300)
-    words = """
-import sys
-from srlib.data import growth, open_store
-def peak():
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024
-open_store(sys.argv[1], sys.argv[3])
-before = peak()
-open_store(sys.argv[2], sys.argv[3])
-print(before, peak())
-"""
-    command = [sys.executable, "-c", words, str(few), str(photos), str(tmp_path / "runs")]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
-    before, after = map(float, output.split())
-    assert after < 1024, f"{after:.0f} MiB"
-    assert after - before < 60, "the 250 MiB of further rows must not be in memory together"
+def test_the_command_says_what_it_found(photos: Path, runs: Path, capsys: pytest.CaptureFixture) -> None:
+    (photos / "notes.txt").write_text("hello")
+    (photos / "bad.jpg").write_bytes(b"")
+    words = ["cache", "--data", str(photos), "--runs", str(runs)]
+    assert main([*words, "--max-bad", "0.5"]) == 1
+    assert "1 of 101 photos are bad" in capsys.readouterr().err
+    for _ in range(2):  # the second time from the store
+        assert main(words) == 0
+        out = capsys.readouterr().out
+        for part in ("photos in ", "101 to read", "left alone, no photos: 1 .txt", "bad.jpg: empty file",
+                     "folder, 100 photos of 176x176 (center)", "1 unreadable", str(stores(runs)[0])):  # fmt: skip
+            assert part in out
 
 
-def test_celeba_counts_are_told(tmp_path: Path) -> None:
-    if not (SHARED / "celeba").is_dir():
-        pytest.skip("the shared photos of CelebA are not here")
-    source = tmp_path / "part"
-    (source / "img_align_celeba").mkdir(parents=True)
-    shutil.copy(SHARED / "celeba" / "list_eval_partition.csv", source)
-    for path in sorted((SHARED / "celeba" / "img_align_celeba").iterdir())[:40]:
-        shutil.copy(path, source / "img_align_celeba")
-    store = open_store(source, tmp_path / "runs")
-    assert store.describe().startswith("celeba, 40 photos of 176x176 (center): train ")
-    assert " of 162,770, val " in store.describe()
-    assert store.describe().endswith("test 0 of 19,962")
-    faces = open_store(source, tmp_path / "runs", "lecture")
-    assert faces.fingerprint != store.fingerprint
-    assert len(stores(tmp_path / "runs")) == 2, "a store for each crop"
+def test_celeba_with_both_crops(tmp_path: Path, runs: Path, capsys: pytest.CaptureFixture) -> None:
+    faces(tmp_path / "img_align_celeba")
+    partition(tmp_path)
+    for crop in ("center", "lecture"):
+        assert main(["cache", "--data", str(tmp_path), "--runs", str(runs), "--crop", crop]) == 0
+        expected = f"celeba, 3 photos of 176x176 ({crop}): train 2 of 3, val 1 of 1, test 0 of 1"
+        assert expected in capsys.readouterr().out
+    assert len(stores(runs)) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data", "/no/such/folder"], "no folder /no/such/folder"),
+        (["--data", "sample"], "the sample is cut in memory and needs no store"),
+        (["--data", ".", "--max-bad", "101"], "--max-bad is a percentage from 0 to 100, got 101"),
+    ],
+)
+def test_wrong_usage(words: list[str], message: str, capsys: pytest.CaptureFixture) -> None:
+    assert main(["cache", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one child alone")
+def test_ctrl_c_is_one_line(tmp_path: Path, runs: Path) -> None:
+    words = ["cache", "--data", str(generate(tmp_path / "photos", 3000)), "--runs", str(runs)]
+    command = [sys.executable, "-m", "srlib", *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not any(np.load(f)["done"].any() for f in runs.glob("stores/*/photos.npy")):
+        time.sleep(0.001)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate()
+    assert process.returncode == 130, err
+    assert "the same command goes on from here" in out
+    assert "Traceback" not in err

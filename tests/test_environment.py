@@ -2,23 +2,21 @@
 
 import re
 import tomllib
-from pathlib import Path
 
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parents[1]
+from course.doctor import PACKAGES, versions
+from srlib.files import ROOT
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = (ROOT / "requirements.lock").read_text()
 SYSTEMS = [
-    {"sys_platform": system, "python_full_version": f"{python}.4", "python_version": python,
-     "platform_machine": machine, "os_name": os_name, "platform_python_implementation": "CPython",
-     "implementation_name": "cpython"}
-    for system, machine, os_name in (
-        ("linux", "x86_64", "posix"), ("linux", "aarch64", "posix"), ("darwin", "arm64", "posix"),
-        ("win32", "AMD64", "nt"),
-    )
+    {"sys_platform": system, "python_full_version": f"{python}.4", "python_version": python, "os_name": name,
+     "platform_machine": machine, "platform_python_implementation": "CPython", "implementation_name": "cpython"}
+    for system, machine, name in [("linux", "x86_64", "posix"), ("linux", "aarch64", "posix"),
+                                  ("darwin", "arm64", "posix"), ("win32", "AMD64", "nt")]
     for python in ("3.11", "3.12", "3.13", "3.14")
 ]  # fmt: skip
 
@@ -26,23 +24,18 @@ SYSTEMS = [
 def asked() -> list[Requirement]:
     """The lower bounds of pyproject.toml, its extras included."""
     groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
-    return [Requirement(line) for group in groups for line in group]
+    return [found for group in groups for line in group if (found := Requirement(line)).name != PROJECT["name"]]
 
 
 def locked() -> list[Requirement]:
-    lines = [line for line in LOCK.splitlines() if line and not line.lstrip().startswith("#")]
-    return [Requirement(line) for line in lines]
+    return [Requirement(line) for line in LOCK.splitlines() if line and not line.lstrip().startswith("#")]
 
 
-def test_pyproject_gives_lower_bounds_only() -> None:
-    for requirement in asked():
-        assert [s.operator for s in requirement.specifier] == [">="], f"{requirement} must be a lower bound"
-
-
-def test_the_lock_is_exact_and_names_no_index() -> None:
+def test_pyproject_gives_lower_bounds_and_the_lock_is_exact_and_names_no_index() -> None:
     assert not re.search(r"^\s*-|https?://|file:|@ ", LOCK, re.MULTILINE), "the lock holds an option or an address"
-    for requirement in locked():
-        assert [s.operator for s in requirement.specifier] == ["=="], f"{requirement} must be exact"
+    for requirements, operator in ((asked(), ">="), (locked(), "==")):
+        for requirement in requirements:
+            assert [s.operator for s in requirement.specifier] == [operator], f"{requirement} needs {operator}"
 
 
 def test_the_lock_satisfies_pyproject_on_every_system() -> None:
@@ -60,12 +53,10 @@ def test_the_lock_satisfies_pyproject_on_every_system() -> None:
 
 
 def test_the_environment_that_runs_this_has_the_locked_versions() -> None:
-    from course.doctor import versions
-
     exact = {canonicalize_name(r.name): str(r.specifier) for r in locked() if r.marker is None}
-    for name, version in versions().items():
-        if name in exact:
-            assert exact[name] == f"=={version}", "the environment is older than the lock: run make again"
+    assert set(PACKAGES) & set(exact)
+    for name in set(PACKAGES) & set(exact):
+        assert exact[name] == f"=={versions()[name]}", "the environment is older than the lock: run make again"
 
 
 def test_conda_installs_the_lock_and_nothing_else() -> None:

@@ -2,24 +2,26 @@
 
 import math
 
+import frame_analytics
 import numpy as np
 import pytest
 import torch
 from scipy.signal import convolve2d, fftconvolve
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from srlib.measure import metrics
-from srlib.images.color import to_gray, to_ycbcr
 from srlib.data import open_store
+from srlib.images.color import to_gray, to_ycbcr
 from srlib.images.degrade import pair, round_8bit, upsample
+from srlib.measure import metrics
+from srlib.measure.library import LIBRARY_METRICS, lpips
 
-TIGHT = 1e-5
 PLAIN = {"crop_border": 0, "channels": "as-is"}
-
-
-@pytest.fixture(scope="module")
-def library():
-    return metrics._library()
+GAUSSIAN = {
+    "gaussian_weights": True,
+    "sigma": 1.5,
+    "use_sample_covariance": False,
+}  # scikit-image's name for Wang's
+frame_analytics.set_compile_enabled(False)
 
 
 @pytest.fixture(scope="module")
@@ -40,73 +42,59 @@ def photos() -> tuple[torch.Tensor, torch.Tensor]:
     return upsample(lr, 4).clamp(0, 1), hr
 
 
-def as_numpy(x: torch.Tensor) -> np.ndarray:
-    return x.double().permute(1, 2, 0).numpy()
+def tight(values: torch.Tensor, expected: list[float]) -> bool:
+    return values.tolist() == pytest.approx(expected, abs=1e-5)
 
 
-# ---------------------------------------------------------------- PSNR
+def as_numpy(pictures: tuple[torch.Tensor, torch.Tensor]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Target and output of each image, ``[H, W, C]``: the order of scikit-image."""
+    output, target = (x.double().permute(0, 2, 3, 1).numpy() for x in pictures)
+    return list(zip(target, output))
 
 
-def test_psnr_equals_scikit_image(small):
-    output, target = small
-    ours = metrics.psnr(output, target, **PLAIN, average="none")
-    theirs = [peak_signal_noise_ratio(as_numpy(t), as_numpy(o), data_range=1) for o, t in zip(output, target)]
-    assert ours.tolist() == pytest.approx(theirs, abs=TIGHT)
+def test_psnr_and_ssim_equal_scikit_image(small):
+    psnr = [peak_signal_noise_ratio(*both, data_range=1) for both in as_numpy(small)]
+    assert tight(metrics.psnr(*small, **PLAIN, average="none"), psnr)
+    for window, options in {"gaussian": GAUSSIAN, "uniform": {}}.items():
+        ssim = [structural_similarity(*both, data_range=1, channel_axis=-1, **options) for both in as_numpy(small)]
+        assert tight(metrics.ssim(*small, **PLAIN, window=window), ssim)
 
 
 @pytest.mark.parametrize(("channels", "luma"), [("as-is", None), ("y", "matlab"), ("y-full", "bt601")])
 @pytest.mark.parametrize("crop", [0, 4])
-def test_psnr_equals_frame_analytics(small, library, channels, luma, crop):
-    output, target = (x.double() for x in small)
-    ours = metrics.psnr(output, target, crop_border=crop, channels=channels, average="none")
-    theirs = library.psnr(
-        output, target, data_range=1.0, luma=luma, crop_border=crop, reduction="none", dtype=torch.float64
-    )
-    assert ours.tolist() == pytest.approx(theirs.tolist(), abs=TIGHT)
+def test_psnr_and_ssim_equal_frame_analytics(small, channels, luma, crop):
+    pictures, how = [x.double() for x in small], {"crop_border": crop, "channels": channels}
+    options = {"data_range": 1.0, "luma": luma, "crop_border": crop, "reduction": "none", "dtype": torch.float64}
+    theirs = [metric(*pictures, **options).tolist() for metric in (frame_analytics.psnr, frame_analytics.ssim)]
+    assert tight(metrics.psnr(*pictures, **how, average="none"), theirs[0])
+    assert tight(metrics.ssim(*pictures, **how), theirs[1])
 
 
-@pytest.mark.parametrize(
-    ("levels", "published"),
+def test_psnr_of_known_errors():
+    target = torch.full((1, 3, 8, 8), 0.0)
     # an error of 1, 2, 16 or 255 levels everywhere; the first is the ceiling that papers quote for 8 bits
-    [(1, 48.1308036), (2, 42.1102037), (16, 24.0484040), (255, 0.0)],
-)
-def test_psnr_of_a_constant_error(levels, published):
-    target = torch.zeros(1, 1, 8, 8)
-    value = metrics.psnr(target + levels / 255, target, **PLAIN, average="images")
-    assert float(value) == pytest.approx(published, abs=1e-5)
+    for levels, published in {1: 48.1308036, 2: 42.1102037, 16: 24.0484040, 255: 0.0}.items():
+        value = metrics.psnr(target + levels / 255, target, **PLAIN, average="images")
+        assert float(value) == pytest.approx(published, abs=1e-5)
+    y, full, gray = (
+        metrics.psnr(target + 0.1, target, crop_border=0, channels=c, average="images")
+        for c in ("y", "y-full", "gray")
+    )
+    assert float(y - full) == pytest.approx(20 * math.log10(255 / 219), abs=1e-5), "limited range adds 1.32 dB"
+    assert full == gray
 
 
-def test_limited_range_adds_its_published_132_db():
-    target = torch.full((1, 3, 8, 8), 0.5)
-    output = target + 0.1
-    values = [
-        metrics.psnr(output, target, crop_border=0, channels=c, average="images") for c in ("y", "y-full", "gray")
-    ]
-    assert float(values[0] - values[1]) == pytest.approx(20 * math.log10(255 / 219), abs=TIGHT)
-    assert values[1] == values[2]
-
-
-def test_averages(small):
-    output, target = small
-    each = metrics.mse(output, target, **PLAIN)
-    one_by_one = metrics.psnr(output, target, **PLAIN, average="none")
-    of_images = metrics.psnr(output, target, **PLAIN, average="images")
-    of_mse = metrics.psnr(output, target, **PLAIN, average="mse")
-    assert float(of_images) == pytest.approx(float(one_by_one.mean()))
+def test_averages_clamp_peak_and_exact_copies(small):
+    target = small[1]
+    each, values = metrics.mse(*small, **PLAIN), metrics.psnr(*small, **PLAIN, average="none")
+    of_images, of_mse = (metrics.psnr(*small, **PLAIN, average=average) for average in ("images", "mse"))
+    assert float(of_images) == pytest.approx(float(values.mean()))
     assert float(of_mse) == pytest.approx(10 * math.log10(1 / float(each.mean())))
     assert of_images >= of_mse, "Jensen's inequality"
-
-
-def test_clamp_peak_and_exact_copies(small):
-    _, target = small
-    beyond = target + 0.3
-    clamped = metrics.psnr(beyond, target, **PLAIN, average="images")
-    raw = metrics.psnr(beyond, target, **PLAIN, average="images", clamp=False)
+    clamped, raw = (metrics.psnr(target + 0.3, target, **PLAIN, average="images", clamp=c) for c in (True, False))
     assert clamped > raw
-    noisy = small[0]
-    by_image = metrics.psnr(noisy, target, **PLAIN, average="none", max_value="image")
-    by_one = metrics.psnr(noisy, target, **PLAIN, average="none")
-    assert (by_one - by_image).tolist() == pytest.approx((-20 * torch.log10(target.amax((1, 2, 3)))).tolist())
+    by_image = metrics.psnr(*small, **PLAIN, average="none", max_value="image")
+    assert tight(values - by_image, (-20 * torch.log10(target.amax((1, 2, 3)))).tolist())
     assert metrics.psnr(target, target, **PLAIN, average="images") == math.inf
     assert metrics.mse_of_decibel(30) == pytest.approx(1e-3)
     assert float(metrics.to_decibel(metrics.mse_of_decibel(27.5))) == pytest.approx(27.5)
@@ -115,14 +103,10 @@ def test_clamp_peak_and_exact_copies(small):
 def test_crop_and_channels_pick_the_right_pixels(small):
     output, target = small
     inner = (..., slice(4, -4), slice(4, -4))
-    assert torch.equal(
-        metrics.mse(output, target, crop_border=4, channels="as-is"),
-        metrics.mse(output[inner], target[inner], **PLAIN),
-    )
-    ycbcr = to_ycbcr(target, limited=True)
-    assert torch.equal(metrics.select_channels(target, "y"), ycbcr[:, :1])
-    full = to_ycbcr(target, limited=False)
-    assert torch.equal(metrics.select_channels(target, "cr"), full[:, 2:])
+    cropped = metrics.mse(output, target, crop_border=4, channels="as-is")
+    assert torch.equal(cropped, metrics.mse(output[inner], target[inner], **PLAIN))
+    assert torch.equal(metrics.select_channels(target, "y"), to_ycbcr(target, limited=True)[:, :1])
+    assert torch.equal(metrics.select_channels(target, "cr"), to_ycbcr(target, limited=False)[:, 2:])
     gray = to_gray(target)
     assert torch.equal(metrics.select_channels(gray, "gray"), gray)
 
@@ -142,41 +126,16 @@ def test_psnr_says_what_is_wrong(small, change, message):
         metrics.psnr(*small, **{**PLAIN, "average": "images", **change})
 
 
-def test_shapes_must_agree(small):
+def test_shapes_must_agree_and_windows_have_names(small):
     output, target = small
-    with pytest.raises(ValueError, match="two equal shapes"):
-        metrics.psnr(output[:, :1], target, **PLAIN, average="images")
-    with pytest.raises(ValueError, match="two equal shapes"):
-        metrics.ssim(output[0], target[0], **PLAIN)
+    for call in (metrics.mse, metrics.ssim, lambda x, y, **_: metrics.patch_distance(x, y)):
+        for pictures in ((output[:, :1], target), (output[0], target[0])):
+            with pytest.raises(ValueError, match="two equal shapes"):
+                call(*pictures, **PLAIN)
     with pytest.raises(ValueError, match=r"LPIPS needs two equal shapes \[N, 3, H, W\]"):
-        metrics.lpips(output[:, :1], target[:, :1])
-
-
-# ---------------------------------------------------------------- SSIM
-
-
-@pytest.mark.parametrize("window", ["gaussian", "uniform"])
-def test_ssim_equals_scikit_image(small, window):
-    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
-    output, target = small
-    ours = metrics.ssim(output, target, **PLAIN, window=window)
-    theirs = [
-        structural_similarity(
-            as_numpy(t), as_numpy(o), data_range=1, channel_axis=-1, **(options if window == "gaussian" else {})
-        )
-        for o, t in zip(output, target)
-    ]
-    assert ours.tolist() == pytest.approx(theirs, abs=TIGHT)
-
-
-@pytest.mark.parametrize(("channels", "luma"), [("as-is", None), ("y", "matlab")])
-def test_ssim_equals_frame_analytics(small, library, channels, luma):
-    output, target = (x.double() for x in small)
-    ours = metrics.ssim(output, target, crop_border=4, channels=channels)
-    theirs = library.ssim(
-        output, target, data_range=1.0, luma=luma, crop_border=4, reduction="none", dtype=torch.float64
-    )
-    assert ours.tolist() == pytest.approx(theirs.tolist(), abs=TIGHT)
+        lpips(output[:, :1], target[:, :1])
+    with pytest.raises(ValueError, match="unknown window 'box': choose gaussian or uniform"):
+        metrics.ssim(output, target, **PLAIN, window="box")
 
 
 def test_ssim_of_flat_pictures_is_the_luminance_term():
@@ -185,8 +144,6 @@ def test_ssim_of_flat_pictures_is_the_luminance_term():
     wanted = (2 * a * b + c1) / (a * a + b * b + c1)  # Wang et al. 2004, equation 6
     assert float(metrics.ssim(dark, light, **PLAIN)) == pytest.approx(wanted, abs=1e-6)
     assert float(metrics.ssim(dark, dark, **PLAIN)) == pytest.approx(1, abs=1e-12)
-    with pytest.raises(ValueError, match="unknown window 'box': choose gaussian or uniform"):
-        metrics.ssim(dark, light, **PLAIN, window="box")
 
 
 # ---------------------------------------------------------------- library metrics, written again
@@ -206,8 +163,7 @@ def ms_ssim_again(output: torch.Tensor, target: torch.Tensor) -> float:
         if scale:
             a, b = (x.reshape(x.shape[0] // 2, 2, x.shape[1] // 2, 2).mean((1, 3)) for x in (a, b))
         if scale == 4:
-            options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
-            term = structural_similarity(a, b, data_range=1, **options)
+            term = structural_similarity(a, b, data_range=1, **GAUSSIAN)
         else:
             mean = [fftconvolve(x, window, "valid") for x in (a, b, a * a, b * b, a * b)]
             spread = mean[2] - mean[0] ** 2 + mean[3] - mean[1] ** 2
@@ -316,43 +272,24 @@ def ssimulacra2_again(output: torch.Tensor, target: torch.Tensor) -> float:
 
 
 AGAIN = {
-    "MS-SSIM": (ms_ssim_again, 1e-5),
-    "GMSD": (gmsd_again, 1e-5),
-    "HaarPSI": (haarpsi_again, 1e-5),
-    "VIF": (vif_again, 1e-5),
-    "LPIPS": (lpips_again, 1e-5),
-    "SSIMULACRA2": (ssimulacra2_again, 1e-2),  # of 100
-}
+    "MS-SSIM": (ms_ssim_again, 1e-5), "GMSD": (gmsd_again, 1e-5), "HaarPSI": (haarpsi_again, 1e-5),
+    "VIF": (vif_again, 1e-5), "LPIPS": (lpips_again, 1e-5), "SSIMULACRA2": (ssimulacra2_again, 1e-2),  # of 100
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("name", metrics.LIBRARY_METRICS)
-def test_library_metric_equals_a_second_implementation(photos, name):
-    again, tolerance = AGAIN[name]
-    output, target = photos
-    theirs = metrics.LIBRARY_METRICS[name](output, target)
-    assert theirs.shape == (3,)
-    assert theirs.dtype == torch.float64
-    for value, x, y in zip(theirs.tolist(), output, target):
+@pytest.mark.parametrize("name", LIBRARY_METRICS)
+def test_library_metric_equals_a_second_implementation_and_knows_its_direction(photos, name):
+    metric, (again, tolerance), (output, target) = LIBRARY_METRICS[name], AGAIN[name], photos
+    values = metric(output, target)
+    assert (values.shape, values.dtype) == ((3,), torch.float64)
+    for value, x, y in zip(values.tolist(), output, target):
         assert value == pytest.approx(again(x, y), abs=tolerance)
-
-
-@pytest.mark.parametrize("name", metrics.LIBRARY_METRICS)
-def test_library_metric_knows_a_perfect_copy_and_its_direction(photos, name):
-    metric = metrics.LIBRARY_METRICS[name]
-    output, target = photos
     perfect = {"LPIPS": 0, "GMSD": 0, "SSIMULACRA2": 100}.get(name, 1)
     assert metric(target, target).tolist() == pytest.approx([perfect] * 3, abs=1e-4)
-    sharper = 0.5 * (output + target)
-    better = metric(sharper, target) > metric(output, target)
+    better = metric(0.5 * (output + target), target) > values
     assert bool((better == metric.higher_is_better).all())
-
-
-def test_the_photo_is_the_reference(photos):
-    """VIF and SSIMULACRA2 change when output and target are swapped: the order is part of the number."""
-    output, target = photos
-    for name in ("VIF", "SSIMULACRA2"):
-        metric = metrics.LIBRARY_METRICS[name]
-        assert (metric(output, target) - metric(target, output)).abs().min() > 1e-3
+    if name in ("VIF", "SSIMULACRA2"):  # not symmetric: which of the two is the photo is part of the number
+        assert (values - metric(target, output)).abs().min() > 1e-3
 
 
 def test_patch_distance_is_a_distance_between_distributions(photos):
@@ -363,5 +300,3 @@ def test_patch_distance_is_a_distance_between_distributions(photos):
     assert bool((mirrored < 0.5 * metrics.patch_distance(output, target)).all())
     dimmed = metrics.patch_distance(0.5 * target + 0.2, 0.5 * target)
     assert dimmed.abs().max() < 1e-4, "brightness is not texture"
-    with pytest.raises(ValueError, match="two equal shapes"):
-        metrics.patch_distance(output[:1], target)

@@ -6,20 +6,18 @@ from torch import nn
 
 from srlib import models
 from srlib.images.degrade import upsample
-from srlib.measure.grids import ripple
+from srlib.images.tasks import TASKS
+from srlib.models.folding import Folding
 
 
-@pytest.mark.parametrize(("task", "parameters"), [("rgb-rgb", 74_128), ("gray-gray", 61_680)])
-def test_parameters_of_the_lectures_networks(task, parameters):
-    assert models.count_parameters(models.build("subpixel", task)) == parameters
-
-
-@pytest.mark.parametrize("task", models.TASKS)
+@pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("name", models.MODELS)
 def test_every_model_enlarges_four_times(name, task):
-    inside, outside = models.TASKS[task]
-    out = models.build(name, task).eval()(torch.rand(2, inside, 9, 13))
-    assert out.shape == (2, outside, 36, 52)
+    network = models.build(name, task).eval()
+    assert network(torch.rand(2, TASKS[task][0], 9, 13)).shape == (2, TASKS[task][1], 36, 52)
+    published = {"rgb-rgb": 74_128, "gray-gray": 61_680}  # of the lecture's network
+    if name == "subpixel" and task in published:
+        assert models.count_parameters(network) == published[task]
 
 
 @pytest.mark.parametrize("head", models.HEADS)
@@ -51,29 +49,22 @@ def test_orthogonal_initialisation_makes_different_filters():
     torch.testing.assert_close(gram, torch.diag(gram.diagonal()), atol=1e-4, rtol=0)
 
 
-def test_skip_adds_the_interpolation():
-    net = models.build("residual")
+@pytest.mark.parametrize("task", ["rgb-rgb", "gray-rgb"])
+def test_skip_adds_the_interpolation_to_every_colour(task):
+    net, lr = models.build("residual", task), torch.rand(2, TASKS[task][0], 8, 8)
     for parameter in net.head.parameters():
         nn.init.zeros_(parameter)
-    lr = torch.rand(2, 3, 8, 8)
-    torch.testing.assert_close(net(lr), upsample(lr, 4, "bicubic"))
+    torch.testing.assert_close(net(lr), upsample(lr, 4, "bicubic").expand(2, 3, 32, 32))
 
 
-def test_gray_skip_reaches_all_colours():
-    net = models.build("residual", "gray-rgb")
-    for parameter in net.head.parameters():
-        nn.init.zeros_(parameter)
-    lr = torch.rand(1, 1, 8, 8)
-    torch.testing.assert_close(net(lr), upsample(lr, 4, "bicubic").expand(1, 3, 32, 32))
-
-
-def test_per_channel_treats_each_colour_alike():
+def test_per_channel_and_luma_only_use_the_gray_network():
     torch.manual_seed(0)
-    gray = models.build("residual", "gray-gray").eval()
-    lr = torch.rand(2, 3, 8, 8)
+    gray, lr = models.build("residual", "gray-gray").eval(), torch.rand(2, 3, 8, 8)
     out = models.PerChannel(gray)(lr)
     for c in range(3):
         torch.testing.assert_close(out[:, c : c + 1], gray(lr[:, c : c + 1]))
+    same = lr[:, :1].expand(-1, 3, -1, -1)  # no colours: both are the gray network
+    torch.testing.assert_close(models.LumaOnly(gray)(same), models.PerChannel(gray)(same), atol=1e-5, rtol=0)
 
 
 def test_self_ensemble_commutes_with_flips_and_turns():
@@ -86,30 +77,24 @@ def test_self_ensemble_commutes_with_flips_and_turns():
     torch.testing.assert_close(models.SelfEnsemble(bicubic)(lr), bicubic(lr))
 
 
-def test_box_filter_removes_every_grid():
-    torch.manual_seed(0)
-    head = models.HEADS["subpixel-icnr-box"](8, 3, 4)
-    nn.init.normal_(head[0][0].weight)  # whatever the weights become
-    net = models.Upscaler(nn.Conv2d(3, 8, 3, padding=1), head, 4, None).double()
-    assert ripple(net, 3, 4) < 1e-10
-
-
-def test_layer_table_counts_as_the_formulas_do():
+def test_layer_table_counts_as_the_formulas_do_and_leaves_the_network_as_it_was():
     conv, up = nn.Conv2d(3, 8, 5, padding=2), nn.ConvTranspose2d(8, 2, 9, 4, 3, 1)
-    rows = models.layer_table(nn.Sequential(conv, up), (2, 3, 10, 12))
-    assert rows[0]["multiply_adds"] == 2 * 10 * 12 * 8 * 3 * 25
-    assert rows[1]["multiply_adds"] == 2 * 10 * 12 * 8 * 2 * 81
-    assert rows[1]["output"] == (2, 2, 40, 48)
-    assert sum(r["parameters"] for r in rows) == models.count_parameters(nn.Sequential(conv, up))
-
-
-def test_layer_table_leaves_the_network_as_it_was():
-    net = models.build("subpixel-bn").train()
+    net = nn.Sequential(conv, nn.BatchNorm2d(8).eval(), up)
     before = {k: v.clone() for k, v in net.state_dict().items()}
-    models.layer_table(net, (1, 3, 8, 8))
-    assert net.training
+    rows = models.layer_table(net, (2, 3, 10, 12))
+    assert [row["multiply_adds"] for row in rows] == [2 * 10 * 12 * 8 * 3 * 25, 0, 2 * 10 * 12 * 8 * 2 * 81]
+    assert models.count_multiply_adds(net, (2, 3, 10, 12)) == sum(row["multiply_adds"] for row in rows)
+    assert rows[2]["output"] == (2, 2, 40, 48)
+    assert sum(r["parameters"] for r in rows) == models.count_parameters(net)
+    assert [net.training, net[0].training, net[1].training] == [True, True, False]
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
     assert not any(m._forward_hooks for m in net.modules())
+
+
+def test_milliseconds_rank_networks_by_their_work():
+    small, large = (models.build("subpixel", width=width) for width in (8, 192))
+    quick, slow = models.milliseconds([small, large], torch.rand(1, 3, 44, 44), repeats=5)
+    assert 0 < quick < slow
 
 
 @pytest.mark.parametrize(
@@ -120,6 +105,7 @@ def test_layer_table_leaves_the_network_as_it_was():
         ({"name": "residual", "head": "magic"}, "unknown head 'magic'"),
         ({"name": "residual", "body": "magic"}, "unknown body 'magic'"),
         ({"name": "residual", "init": "magic"}, "unknown initialisation 'magic'"),
+        ({"name": "base", "batch_norm": True}, "plain body only"),
     ],
 )
 def test_unknown_names_are_named(arguments, message):
@@ -127,52 +113,42 @@ def test_unknown_names_are_named(arguments, message):
         models.build(**arguments)
 
 
-def test_collapsible_layers_fold_into_plain_convolutions():
+def test_collapsible_layers_are_their_two_convolutions_and_fold():
     """What trains as two convolutions is one, to 1e-10 in float64; gradients reach all."""
     torch.manual_seed(0)
+    layer, x = models.CollapsibleConv2d(5, 5).double(), torch.rand(1, 5, 7, 7, dtype=torch.float64)
+    wide = nn.functional.conv2d(x, layer.expand, padding=1)
+    expected = nn.functional.conv2d(wide, layer.squeeze[:, :, None, None], layer.bias)
+    assert (layer(x) - expected).abs().max() < 1e-12
     network = models.upscaler(3, 3, body="collapsible", width=8, depth=3, head="subpixel-ramp").double()
     for p in network.parameters():
-        torch.nn.init.normal_(p, std=0.2)
-    plain = models.folded(network)
-    lr = torch.rand(2, 3, 9, 11, dtype=torch.float64)
+        nn.init.normal_(p, std=0.2)
+    plain, lr = models.folded(network), torch.rand(2, 3, 9, 11, dtype=torch.float64)
     assert (network(lr) - plain(lr)).abs().max() < 1e-10
     assert {type(m) for m in plain.modules() if not list(m.children())} == {nn.Conv2d, nn.ReLU, nn.PixelShuffle}
     network(lr).square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in network.parameters())
 
 
-def test_collapsible_layer_is_its_two_convolutions():
-    torch.manual_seed(0)
-    layer = models.CollapsibleConv2d(5, 5).double()
-    x = torch.rand(1, 5, 7, 7, dtype=torch.float64)
-    wide = nn.functional.conv2d(x, layer.expand, padding=1)
-    expected = nn.functional.conv2d(wide, layer.squeeze[:, :, None, None])
-    assert (layer(x) - expected - layer.bias[None, :, None, None]).abs().max() < 1e-12
-
-
 def test_wide_body_adds_blocks_that_are_wider_inside_to_a_sum_without_relu():
     torch.manual_seed(0)
-    body = models.wide_body(3, 8, 2)
-    x = torch.rand(1, 3, 7, 9)
+    body, x = models.upscaler(3, 3, body="wide", width=8, depth=2).body, torch.rand(1, 3, 7, 9)
     expected = body[0](x)
     assert expected.min() < 0
     for block in body[1:]:
         assert block.first.weight.shape == (16, 8, 3, 3)
         expected = expected + block.second(block.first(expected).clamp(min=0))
     assert torch.allclose(body(x), expected)
-    with pytest.raises(ValueError, match="plain body only"):
-        models.build("base", batch_norm=True)
 
 
 @pytest.mark.parametrize(("name", "most"), [("small", 74_128), ("base", 300_000)])
 def test_small_and_base_fold_into_plain_networks_within_their_size(name, most):
     torch.manual_seed(0)
-    network = models.build(name).eval()
-    plain = models.build(name, collapsed=True).eval()
-    assert not any(isinstance(m, models.Folding) for m in plain.modules())
+    network, plain = models.build(name).eval(), models.build(name, collapsed=True).eval()
+    assert not any(isinstance(m, Folding) for m in plain.modules())
     assert models.count_parameters(plain) <= most
     plain.load_state_dict(models.folded(network).state_dict())
     lr = torch.rand(1, 3, 20, 24)
     assert (network(lr) - plain(lr)).abs().max() < 1e-5
-    network, plain = network.double(), models.folded(network.double())
-    assert (network(lr.double()) - plain(lr.double())).abs().max() < 1e-10
+    network = network.double()
+    assert (network(lr.double()) - models.folded(network)(lr.double())).abs().max() < 1e-10

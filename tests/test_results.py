@@ -1,18 +1,19 @@
-"""The ledger: collected from pages, compared with what is expected, printed."""
+"""The ledger: collected from pages, compared with what is expected, printed, made into README and expected."""
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from course import results
-from srlib.errors import UsageError
+from course import authoring, results
 from course import notebooks as pages
-from course.__main__ import picture, readme
+from srlib.errors import UsageError
+from srlib.files import ROOT, write_json
 
-README = Path(__file__).parents[1] / "README.md"
+README = ROOT / "README.md"
 
 
 def notebook(*entries: dict) -> nbformat.NotebookNode:
@@ -26,24 +27,16 @@ def entry(value: object, unit: str = "dB") -> dict:
     return {"value": value, "unit": unit}
 
 
-def test_collect_finds_what_a_page_recorded() -> None:
-    assert results.collect(notebook({"01.a": entry(1.5)}, {"01.b": entry(2, "")})) == {
-        "01.a": entry(1.5),
-        "01.b": entry(2, ""),
-    }
+def expected(value: object, tolerance: float | None, unit: str = "dB") -> dict:
+    return {"command": "c", "machine": "m", "results": {"01.a": {**entry(value, unit), "tolerance": tolerance}}}
+
+
+def test_collect_finds_what_pages_recorded():
+    found = results.collect(notebook({"01.a": entry(1.5)}, {"01.b": entry(2, "")}), notebook({"02.a": entry(3)}))
+    assert found == {"01.a": entry(1.5), "01.b": entry(2, ""), "02.a": entry(3)}
     assert results.collect(notebook()) == {}
-
-
-def test_one_key_with_two_values_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"01\.a"):
         results.collect(notebook({"01.a": entry(1.5)}, {"01.a": entry(1.6)}))
-    with pytest.raises(ValueError, match=r"01\.a"):
-        results.merge([{"01.a": entry(1.5)}, {"01.a": entry(1.5)}])
-
-
-def expected(value: object, tolerance: float | None, unit: str = "dB") -> dict:
-    entries = {"01.a": {"value": value, "tolerance": tolerance, "unit": unit}}
-    return {"command": "c", "machine": "m", "results": entries}
 
 
 @pytest.mark.parametrize(
@@ -60,69 +53,58 @@ def expected(value: object, tolerance: float | None, unit: str = "dB") -> dict:
         ("confirmed", "confirmed", 0, True),
         ("refuted", "confirmed", 0, False),
         ("28.5", 28.5, 0.1, False),
+        (True, False, 1, False),
     ],
 )
-def test_compare(value: object, reference: object, tolerance: float | None, agrees: bool) -> None:
-    differences = results.compare({"01.a": entry(value)}, expected(reference, tolerance))
-    assert (differences == []) is agrees
+def test_compare(value, reference, tolerance, agrees):
+    assert (results.compare({"01.a": entry(value)}, expected(reference, tolerance)) == []) is agrees
 
 
-def test_differences_read_as_sentences() -> None:
-    (difference,) = results.compare({"01.a": entry(28.0)}, expected(28.5, 0.1))
-    assert str(difference) == "01.a: 28.00 dB, expected 28.50 dB within 0.1"
-    (difference,) = results.compare({}, expected(28.5, 0.1))
-    assert str(difference) == "01.a: not recorded, expected 28.50 dB"
+def test_differences_are_sentences():
+    wanted = expected(28.5, 0.1)
+    assert results.compare({"01.a": entry(28.0)}, wanted) == ["01.a: 28.00 dB, expected 28.50 dB within 0.1"]
+    assert results.compare({}, wanted) == ["01.a: not recorded, expected 28.50 dB"]
 
 
-def test_expected_file_keeps_tolerances_and_skips_what_measures_the_machine(tmp_path: Path) -> None:
-    ledger = {"01.a": entry(28.5), "01.t": entry(3.2, "s"), "01.n": entry(7, ""), "01.r": entry(0.42, "")}
-    made = results.expect(ledger, "make course", "2 cores", earlier=expected(1.0, 0.3))
-    tolerances = {key: e["tolerance"] for key, e in made["results"].items()}
-    assert tolerances == {"01.a": 0.3, "01.t": None, "01.n": 0, "01.r": 0.02}
-    path = tmp_path / "expected.json"
-    results.save_json(path, made)
-    assert results.compare(ledger, results.load_expected(path)) == []
-    assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("part", ["command", "machine", "results"])
-def test_expected_file_that_lacks_a_part_is_rejected(part: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", ["command", "machine", "results", "tolerance"])
+def test_expected_file_that_lacks_a_part_is_rejected(part, tmp_path):
     content = expected(1.0, 0.1)
-    content.pop(part)
+    content.pop(part, None)
+    content.get("results", {"01.a": {}})["01.a"].pop(part, None)
     path = tmp_path / "expected.json"
     path.write_text(json.dumps(content))
-    with pytest.raises(UsageError, match=part):
+    with pytest.raises(UsageError, match=rf"expected\.json: needs .*{part}"):
         results.load_expected(path)
-
-
-def test_committed_expectations_can_be_read() -> None:
-    for path in (pages.ROOT / "expected").glob("sample-*.json"):
-        assert results.load_expected(path)["results"]
 
 
 @pytest.mark.parametrize(
     ("value", "unit", "text"),
     [
-        (28.386, "dB", "28.39"),
+        (28.386, "dB", "28.39 dB"),
         (0.0014499, "", "0.00145"),
         (2.5e-14, "", "2.50e-14"),
-        (162770, "photos", "162,770"),
+        (162770, "photos", "162,770 photos"),
         (0.0, "", "0"),
         (True, "", "yes"),
         ("confirmed", "", "confirmed"),
-        (math.inf, "dB", "inf"),
+        (math.inf, "dB", "inf dB"),
     ],
 )
-def test_show(value: object, unit: str, text: str) -> None:
-    assert results.show(value, unit) == text
+def test_show(value, unit, text):
+    assert results.show_with_unit(value, unit) == text
 
 
-def test_table_and_fill(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("seconds", "text"), [(6.6, "7 s"), (185, "3 min 5 s"), (7800, "2 h 10 min")])
+def test_duration(seconds, text):
+    assert results.duration(seconds) == text
+
+
+def test_table_and_fill(monkeypatch):
     monkeypatch.setattr(results, "HEADLINE", {"01.c": "Not here", "01.a": "The gain"})
     ledger = {"01.b": entry(3, ""), "01.a": entry(28.5)}
     assert results.headline(ledger) == {"The gain": entry(28.5)}
     table = results.table_markdown(results.headline(ledger))
-    assert table.splitlines()[2:] == ["| The gain | 28.50 dB |"]
+    assert table.splitlines() == ["| result | value |", "|---|---:|", "| The gain | 28.50 dB |"]
     text = "before\n<!-- x:begin -->\nold\n<!-- x:end -->\nafter\n"
     assert results.fill(text, "x", table) == results.fill(results.fill(text, "x", "other"), "x", table)
     assert results.fill(text, "x", "new") == text.replace("old", "new")
@@ -130,24 +112,59 @@ def test_table_and_fill(monkeypatch: pytest.MonkeyPatch) -> None:
         results.fill(text, "y", table)
 
 
-def test_readme_shows_what_the_committed_pages_recorded() -> None:
-    text = README.read_text(encoding="utf-8") if README.exists() else ""
-    if "<!-- results:begin -->" not in text:
-        pytest.skip("the README has no generated tables yet")
-    assert readme(text) == text, "the README is older than the pages: run `make notebooks`"
-    assert (README.parent / "notebooks" / "result.png").read_bytes() == picture()
+@pytest.fixture
+def expect(tmp_path: Path) -> Callable[..., list[Path]]:
+    """Make a finished run of some data the reference."""
+
+    def make(data: str, ledger: dict) -> list[Path]:
+        about = {
+            "data": data,
+            "budget": "quick",
+            "seed": 0,
+            "machine": {"summary": "2 cores"},
+            "command": f"run {data}",
+        }
+        write_json(tmp_path / "environment.json", about)
+        write_json(tmp_path / "results.json", ledger)
+        return authoring.expect(tmp_path, tmp_path)
+
+    return make
 
 
-def test_every_headline_is_recorded_by_the_committed_pages() -> None:
-    notebooks = (pages.read(pages.folder() / f"{name}.ipynb") for name in pages.NAMES)
-    ledger = results.merge(results.collect(notebook) for notebook in notebooks)
+def test_a_finished_run_becomes_the_reference_and_tolerances_stay(expect):
+    ledger = {"01.a": entry(28.5), "01.t": entry(3.2, "s"), "01.n": entry(7, ""), "01.r": entry(0.42, "")}
+    (path,) = expect("sample", ledger)
+    assert path.name == "sample-quick.json"
+    content = results.load_expected(path)
+    assert (content["command"], content["machine"]) == ("run sample", "2 cores")
+    tolerances = {key: e["tolerance"] for key, e in content["results"].items()}
+    assert tolerances == {"01.a": 0.15, "01.t": None, "01.n": 0, "01.r": 0.02}
+    assert results.compare(ledger, content) == []
+    content["results"]["01.a"]["tolerance"] = 0.4
+    write_json(path, content)
+    expect("sample", ledger)
+    assert results.load_expected(path) == content
+
+
+def test_a_run_on_other_photos_gives_each_page_its_own_reference(expect):
+    paths = expect("/home/me/celeba", {"03.gain": entry(1.5), "05.images": entry(60, "")})
+    assert [path.name for path in paths] == ["celeba-channels.json", "celeba-losses.json"]
+    for path, key in zip(paths, ("03.gain", "05.images")):
+        content = results.load_expected(path)
+        assert content["command"] == f"python -m course run --data FOLDER --budget quick --seed 0 --only {key[:2]}"
+        assert list(content["results"]) == [key]
+        assert "/home/me" not in path.read_text()
+
+
+def test_readme_shows_what_the_committed_pages_recorded():
+    text = README.read_text(encoding="utf-8")
+    assert authoring.readme(text) == text, "the README is older than the pages: run `make notebooks`"
+    assert (ROOT / "notebooks" / "result.png").read_bytes() == authoring.picture()
+
+
+def test_committed_pages_agree_with_the_reference_and_record_every_headline():
+    ledger = results.collect(*pages.read_all(ROOT / "notebooks").values())
+    reference = results.load_expected(ROOT / "expected" / "sample-quick.json")
+    assert results.compare(ledger, reference) == []
+    assert ledger.keys() == reference["results"].keys()
     assert set(results.HEADLINE) <= set(ledger)
-
-
-def test_committed_pages_agree_with_the_reference() -> None:
-    root = README.parent
-    notebooks = [nbformat.read(root / "notebooks" / f"{name}.ipynb", as_version=4) for name in pages.NAMES]
-    ledger = results.merge(results.collect(notebook) for notebook in notebooks)
-    expected = results.load_expected(root / "expected" / "sample-quick.json")
-    assert [str(difference) for difference in results.compare(ledger, expected)] == []
-    assert ledger.keys() == expected["results"].keys()

@@ -13,7 +13,7 @@ from srlib.errors import UsageError
 from srlib.train.callbacks import Callback, Measure, Save
 from srlib.train.checkpoints import load, load_last, load_model, write_model
 from srlib.train.config import TrainConfig
-from srlib.train.memory import largest_that_fits
+from srlib.train.memory import fits
 from srlib.train.optimisers import Average
 from srlib.train.trainer import Trainer
 
@@ -179,9 +179,8 @@ def test_a_batch_that_fits_is_found_after_the_last_one_is_freed():
         if size > 5:
             raise torch.OutOfMemoryError("out of memory")
 
-    assert largest_that_fits(attempt, 16) == 4
+    assert [fits(attempt, size) for size in (16, 8, 4)] == [False, False, True]
     assert sizes == [16, 8, 4]
-    assert largest_that_fits(lambda size: (_ for _ in ()).throw(torch.OutOfMemoryError()), 3) == 0
 
 
 def test_float32_is_not_tf32(store):

@@ -2,45 +2,41 @@
 
 import argparse
 
-from srlib.data.celeba import fetch
-from srlib.data.folders import find_source
-from srlib.data.opening import MAX_BAD, open_source
-from srlib.data.sources import printable
-from srlib.data.store import CROPS
+from srlib.data import CROPS, build, celeba, find
 from srlib.errors import UsageError
-from srlib.device import resolve_runs
+from srlib.files import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``cache``."""
     add = parser.add_argument
     add("--data", required=True, metavar="FOLDER", help="CelebA in any layout, or any folder of photos")
-    add("--crop", default="center", choices=CROPS, help="how faces of CelebA are cut (default: center)")
-    add("--runs", default="runs", metavar="DIR", help="the store goes to DIR/stores (default: runs)")
-    add("--max-bad", type=float, default=MAX_BAD, metavar="PERCENT",
-        help=f"photos that may be unreadable; they are listed and left out (default: {MAX_BAD:g})")  # fmt: skip
+    add("--crop", default="center", choices=CROPS, help="lecture is for CelebA, tiles for large photos")
     add("--fetch", action="store_true", help="download CelebA into FOLDER first, by torchvision")
+    add(
+        "--max-bad",
+        type=float,
+        default=build.MAX_BAD,
+        metavar="P",
+        help="percentage of photos that may be unreadable",
+    )
+    add("--runs", default="runs", metavar="DIR", help="the store goes to DIR/stores (default: runs)")
 
 
 def main(args: argparse.Namespace) -> int:
-    """Build the store, or find it; print what the folder holds and what the store holds."""
+    """Build the store, or find it; print what the folder holds, what the store holds and where it is."""
     if not 0 <= args.max_bad <= 100:
         raise UsageError(f"--max-bad is a percentage from 0 to 100, got {args.max_bad:g}")
     if args.data == "sample":
         raise UsageError("the sample is cut in memory and needs no store: give --data a folder of photos")
-    try:
-        if args.fetch:
-            fetch(args.data)
-        source = find_source(args.data)
-        title = {"celeba": "CelebA", "folder": "photos"}[source.kind]
-        print(f"{title} in {printable(source.root)}: {len(source.photos):,} to read")
-        if source.other:
-            seen = ", ".join(f"{count:,} {ending}" for ending, count in source.other.most_common(8))
-            print(f"left alone, no photos: {seen}")
-        store = open_source(source, resolve_runs(args.runs), args.crop, args.max_bad, tell=True)
-        print(store.describe())
-        print(f"{store.images.filename}, {store.images.nbytes / 1e6:,.0f} MB, fingerprint {store.fingerprint}")
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on from here")
-        return 130
+    if args.fetch:
+        celeba.fetch(args.data)
+    source = find.find_source(args.data)
+    kind = {"celeba": "CelebA", "folder": "photos"}[source.kind]
+    print(f"{kind} in {printable(source.root)}: {len(source.photos):,} to read")
+    if source.other:
+        print("left alone, no photos:", ", ".join(f"{n:,} {ending}" for ending, n in source.other.most_common(8)))
+    store = build.open_source(source, args.runs, args.crop, args.max_bad, verbose=True)
+    place = getattr(store.images, "filename", "in memory")
+    print(f"{store.describe()}\n{place}, {store.images.nbytes / 1e6:,.0f} MB, fingerprint {store.fingerprint}")
     return 0

@@ -51,11 +51,11 @@ def _add(
     parser: argparse.ArgumentParser, name: str, hint: object, help: str, choices: tuple | None = None
 ) -> None:
     kind = next(k for k in get_args(hint) or (hint,) if k is not type(None))
-    option, extra = f"--{name.replace('_', '-')}", {"default": None, "help": help.replace("%", "%%")}
+    option = f"--{name.replace('_', '-')}"
     if kind is bool:
-        parser.add_argument(option, action=argparse.BooleanOptionalAction, **extra)
+        parser.add_argument(option, action=argparse.BooleanOptionalAction, default=None, help=help)
     else:
-        parser.add_argument(option, type=kind, choices=choices, **extra)
+        parser.add_argument(option, type=kind, choices=choices, help=help)
 
 
 def main(args: argparse.Namespace) -> int:

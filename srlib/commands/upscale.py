@@ -1,7 +1,4 @@
-"""``python -m srlib upscale``: photos and folders of photos, 4 times as large, beside them or elsewhere.
-
-All names are settled and checked before work starts; then each photo succeeds or fails alone.
-"""
+"""``python -m srlib upscale``: photos and folders of photos enlarged. All names are settled before work starts."""
 
 import argparse
 import os
@@ -10,50 +7,32 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from tqdm.auto import tqdm
 
-from srlib.upscale import photo_files as pictures
-from srlib.data import folders
 from srlib.data.decode import BadPhoto
-from srlib.data.sources import printable
-from srlib.errors import DataError, UsageError
+from srlib.data.find import any_folder
 from srlib.device import choose_device
-from srlib.upscale.enlarge import SCALE, TILE, Enlarger, find_weights, load_network
+from srlib.errors import DataError, UsageError
+from srlib.files import printable
+from srlib.upscale import TILE, Enlarger, compare, load_network, photo_files
 
-ENLARGED, COMPARED = f"_x{SCALE}", "_compare"
-FAILURES = (BadPhoto, OSError, MemoryError, torch.OutOfMemoryError)  # what a single photo may fail by
-
-
-class Job(NamedTuple):
-    """A photo, where its enlargement goes, and where the comparison goes if one is wanted."""
-
-    photo: Path
-    target: Path
-    compare: Path | None
-
-    def outputs(self) -> list[Path]:
-        """The files that it writes."""
-        return [path for path in (self.target, self.compare) if path]
+COMPARED = "_compare"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``upscale``."""
-    parser.epilog = (
-        f"NAME.jpg becomes NAME{ENLARGED}.jpg beside it; JPEG, PNG, WebP and TIFF stay what they are, any other "
-        f"format becomes PNG. Folders are searched to the bottom; pictures in them whose names end in {ENLARGED} "
-        f"or {COMPARED} are passed over as outputs of earlier runs, unless you name them yourself."
-    )
+    parser.epilog = f"""NAME.jpg becomes NAME_x4.jpg beside it; JPEG, PNG, WebP and TIFF stay what they are, others
+        become PNG. Folders are searched to the bottom; pictures in them whose names end in _x4 or {COMPARED} are
+        passed over as outputs of earlier runs, unless you name them yourself."""
     add = parser.add_argument
-    add("photos", nargs="+", metavar="PHOTO", help="a photo, or a folder of photos")
+    add("photos", nargs="+", metavar="PHOTO", type=Path, help="a photo, or a folder of photos")
     add("--output", metavar="FILE|FOLDER", help="FILE for one photo, or a FOLDER, made if it is missing")
     add("--model", default="base", metavar="FILE|NAME", help="a model.pt, RUNS/NAME/model.pt, or small or base")
     add("--self-ensemble", action="store_true", help="mean over 8 flips and rotations, 8 times slower")
-    add("--tile", type=int, default=TILE, metavar="N", help=f"side of a tile in pixels (default {TILE})")
+    add("--tile", type=int, default=TILE, metavar="N", help=f"side of a tile in pixels ({TILE}); it takes memory")
     add("--compare", action="store_true", help=f"also write NAME{COMPARED}.png: nearest, bicubic, the model")
     add("--force", action="store_true", help="overwrite what is there")
     add("--device", default="auto", help="auto, cpu, cuda or mps")
@@ -63,162 +42,89 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Enlarge; 0 done, 1 where a photo failed."""
     device = choose_device(args.device)
-    network, about = load_network(find_weights(args.model, args.runs))
+    network, about = load_network(args.model, args.runs)
     enlarger = Enlarger(network, tile=args.tile, device=device, self_ensemble=args.self_ensemble)
-    jobs, unreadable = plan(args.photos, args.output, compare=args.compare)
-    check(jobs, force=args.force)
+    plan, failed = _plan(args, f"_x{enlarger.scale}")
     print(f"network: {about}, on {device.type}" + (", self-ensemble" if args.self_ensemble else ""))
-    label = Path(args.model).stem if Path(args.model).stem != "model" else Path(args.model).parent.name
-    failed: list[str] = []
-
-    def fail(photo: Path, reason: str) -> None:
-        failed.append(f"{printable(photo)}: {reason}")
-        tqdm.write(f"failed: {failed[-1]}", file=sys.stderr)
-
-    for photo, reason in unreadable.items():
-        fail(photo, reason)
-    start = time.perf_counter()
-    with _ended_cleanly(), tqdm(jobs, unit="photo", leave=False, disable=len(jobs) < 2) as bar:
-        for job in bar:
-            try:
-                line = _enlarge(job, enlarger, label)
-            except FAILURES as error:
-                fail(job.photo, _reason(error))
-            else:
-                tqdm.write(line)
-    total = len(jobs) + len(unreadable)
+    total, start = len(plan) + len(failed), time.perf_counter()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # unwinds: no half file stays
+    for photo, outputs in tqdm(plan.items(), unit="photo", leave=False, disable=len(plan) < 2):
+        try:
+            tqdm.write(_enlarge(photo, outputs, enlarger, Path(args.model)))
+        except (BadPhoto, OSError, MemoryError, torch.OutOfMemoryError) as error:
+            failed[photo] = getattr(error, "strerror", "") or str(error) or "does not fit into memory"
+    for photo, reason in failed.items():
+        print(f"failed: {printable(photo)}: {reason}", file=sys.stderr)
     if total > 1:
         print(f"{total - len(failed)} of {total} photos enlarged in {time.perf_counter() - start:.1f} s")
-        print(*(f"  failed: {line}" for line in failed), sep="\n", end="\n" if failed else "", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _enlarge(job: Job, enlarger: Enlarger, label: str) -> str:
+def _enlarge(photo: Path, outputs: list[Path], enlarger: Enlarger, model: Path) -> str:
     """Do it; the line that says what was done."""
-    start = time.perf_counter()
-    picture = pictures.suit(pictures.read(job.photo), job.target, SCALE)
+    start, picture = time.perf_counter(), photo_files.read(photo)
+    photo_files.suit(picture, outputs[0], enlarger.scale)
     enlarged = enlarger.image(picture.image)
-    pictures.write(enlarged, job.target, picture)
-    if job.compare:
-        sheet = pictures.side_by_side(picture.image, enlarged, label)
-        pictures.write(sheet, job.compare, pictures.Picture(sheet, picture.profile))
+    photo_files.write(enlarged, outputs[0], picture.options)
+    for path in outputs[1:]:
+        label = model.parent.name if model.name == "model.pt" else model.stem
+        picture.options.pop("exif", None)  # it speaks of the photo
+        photo_files.write(compare.side_by_side(picture.image, enlarged, label), path, picture.options)
     size = f"{enlarged.width}x{enlarged.height}, {time.perf_counter() - start:.1f} s"
-    return "; ".join([f"{printable(job.target)}: {size}", *picture.notes])
+    return "; ".join([f"{printable(outputs[0])}: {size}", *picture.notes])
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, torch.OutOfMemoryError):
-        return "does not fit into the memory of the device: choose a smaller --tile"
-    if isinstance(error, MemoryError):
-        return "does not fit into memory"
-    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+def _photos(given: list[Path], ending: str, bad: dict[Path, str]) -> Iterator[tuple[Path, Path]]:
+    """Photos, each with its folder below the one given; what cannot be opened goes into ``bad``, with reasons."""
+    for root in given:
+        if root.is_file():
+            yield root, Path()
+            continue
+        try:
+            source = any_folder(root)
+        except OSError as error:
+            raise UsageError(f"{printable(error.filename)}: no such photo or folder: {error.strerror}") from None
+        places = [Path(photo.path) for photo in source.photos]
+        fresh = [place for place in places if not place.stem.endswith((ending, COMPARED))]
+        earlier = f"{len(places) - len(fresh)} outputs of earlier runs ({ending}, {COMPARED})"
+        if not fresh and not source.bad:
+            raise UsageError(f"no photos in {printable(root)}" + f", only {earlier}" * bool(places))
+        if len(fresh) < len(places):
+            print(f"{printable(root)}: {earlier} are passed over")
+        bad |= {root / path: reason for path, reason in source.bad.items()}
+        yield from ((root / place, place.parent) for place in fresh)
 
 
-@contextmanager
-def _ended_cleanly() -> Iterator[None]:
-    """``kill`` unwinds as Ctrl-C does, so that a file half written aside is removed."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-# ---------------------------------------------------------------- before work starts
-
-
-def plan(photos: list[str], output: str | None, *, compare: bool) -> tuple[list[Job], dict[Path, str]]:
-    """What is to be done, each photo once, and what lies in a folder but cannot be opened, with the reason.
-
-    Raises:
-        UsageError: no such photo, a folder without photos, or an output that does not fit to them.
-    """
-    found: dict[Path, tuple[Path, Path]] = {}  # resolved: the photo as given, and its place below a folder
-    unreadable: dict[Path, str] = {}
-    passed_over = 0
-    for given in map(Path, photos):
-        if given.is_dir():
-            listed, bad = _photos_in(given)
-            fresh = [place for place in listed if not place.stem.endswith((ENLARGED, COMPARED))]
-            passed_over += len(listed) - len(fresh)
-            if not fresh and not bad:
-                outputs = f", only {len(listed)} outputs of earlier runs" if listed else ""
-                raise UsageError(f"no photos in {printable(given)}{outputs}")
-            for place in fresh:
-                found.setdefault((given / place).resolve(), (given / place, place.parent))
-            unreadable |= {given / place: reason for place, reason in bad.items()}
-        elif given.is_file():
-            found.setdefault(given.resolve(), (given, Path()))
-        else:
-            raise UsageError(f"{printable(given)}: no such photo or folder")
-    if passed_over:
-        print(f"{passed_over} passed over as outputs of earlier runs ({ENLARGED}, {COMPARED})")
-    only = len(found) == 1 and not Path(photos[0]).is_dir()
-    folder, file = _place(output, only)
-    jobs = []
-    for photo, below in found.values():
-        suffix = photo.suffix if photo.suffix.lower() in pictures.FORMATS else ".png"
-        where = photo.parent if folder is None else folder / below
-        target = file or where / f"{photo.stem}{ENLARGED}{suffix}"
-        jobs.append(Job(photo, target, target.with_name(f"{photo.stem}{COMPARED}.png") if compare else None))
-    return jobs, unreadable
-
-
-def _photos_in(folder: Path) -> tuple[list[Path], dict[Path, str]]:
-    """Photos at any depth, relative to the folder, and what should be photos but cannot be opened."""
-    try:
-        source = folders.any_folder(folder)
-    except PermissionError as error:
-        raise UsageError(f"{printable(error.filename or folder)} cannot be listed: permission denied") from None
-    return [Path(photo.path) for photo in source.photos], {Path(path): why for path, why in source.bad.items()}
-
-
-def _place(output: str | None, only: bool) -> tuple[Path | None, Path | None]:
-    """``--output`` as a folder or as a file; neither is "beside each photo"."""
-    if output is None:
-        return None, None
-    path = Path(output)
-    if path.is_dir() or output.endswith(("/", os.sep)) or not path.suffix:
-        if path.exists() and not path.is_dir():
-            raise UsageError(f"--output {printable(path)} is a file without a picture's ending: name a folder")
-        return path, None
-    if path.suffix.lower() not in pictures.FORMATS:
-        endings = ", ".join(pictures.FORMATS)
-        raise UsageError(f"--output {printable(path)}: as a file it must end in {endings}; as a folder, in /")
-    if not only:
-        raise UsageError(f"--output {printable(path)} is one file: for a folder or several photos name a folder")
-    return None, path
-
-
-def check(jobs: list[Job], *, force: bool) -> None:
-    """Make the folders, and refuse whatever would lose a file.
-
-    Raises:
-        UsageError: two photos would become one file, or a file is there already.
-        DataError: a folder cannot be written to.
-    """
-    inputs = {job.photo.resolve() for job in jobs}
+def _plan(args: argparse.Namespace, ending: str) -> tuple[dict[Path, list[Path]], dict[Path, str]]:
+    """Each photo once with the files that it becomes, and what cannot be opened; nothing is lost by it."""
+    output = Path(args.output or ".")
+    as_file = output.suffix and not output.is_dir() and not args.output.endswith(("/", os.sep))
+    if as_file and output.suffix.lower() not in photo_files.FORMATS:
+        raise UsageError(f"--output {output}: a file must end in {', '.join(photo_files.FORMATS)}; a folder in /")
+    plan: dict[Path, list[Path]] = {}
+    bad: dict[Path, str] = {}
     owner: dict[Path, Path] = {}
-    there = []
-    for job in jobs:
-        for path in job.outputs():
+    photos = {photo.resolve(): (photo, below) for photo, below in _photos(args.photos, ending, bad)}
+    for photo, below in photos.values():
+        suffix = photo.suffix if photo.suffix.lower() in photo_files.FORMATS else ".png"
+        folder = output / below if args.output else photo.parent
+        target = output if as_file else folder / f"{photo.stem}{ending}{suffix}"
+        plan[photo] = [target, target.with_name(f"{photo.stem}{COMPARED}.png")][: 1 + args.compare]
+        for path in plan[photo]:
             if first := owner.get(path.resolve()):
-                names = ", ".join(map(printable, dict.fromkeys((first, job.photo))))
-                raise UsageError(f"{printable(path)} would be written twice ({names}): give them one by one")
-            owner[path.resolve()] = job.photo
-            if path.is_dir():
-                raise UsageError(f"{printable(path)} is a folder: choose another --output")
-            if path.resolve() in inputs:
-                raise UsageError(f"{printable(path)} is one of the photos themselves: choose another --output")
-            if os.path.lexists(path):
-                there.append(path)
-    if there and not force:
-        names = ", ".join(printable(path) for path in there[:3]) + (", ..." if len(there) > 3 else "")
+                twice = f"would be written twice, for {printable(first)} and {printable(photo)}"
+                raise UsageError(f"{printable(path)} {twice}: give them one by one, or a folder")
+            if path.is_dir() or path.resolve() in photos:
+                raise UsageError(f"{printable(path)} is a folder or one of the photos: choose another --output")
+            owner[path.resolve()] = photo
+    paths = [path for outputs in plan.values() for path in outputs]
+    if (there := [path for path in paths if os.path.lexists(path)]) and not args.force:
+        names = ", ".join(map(printable, there[:3])) + ", ..." * (len(there) > 3)
         raise UsageError(f"already there: {names} ({len(there)} in all): add --force, or --output elsewhere")
-    for folder in dict.fromkeys(path.parent for job in jobs for path in job.outputs()):
+    for folder in {path.parent for path in paths}:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
+            tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
             raise DataError(f"cannot write to {printable(folder)} ({error.strerror}): try --output") from None
+    return plan, bad

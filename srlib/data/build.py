@@ -1,242 +1,225 @@
-"""Building a store: every photo decoded once, on all cores, in an order that does not depend on them.
+"""From the name of some photos to their store: opened where it is, or built there first.
 
-A store is a folder of two files, ``images.npy`` and ``store.json``. It grows in a folder beside that is renamed
-when the store is whole.
-
-Threads and not processes: decoding leaves Python's lock free, and sending pixels between processes costs more
-than the lock does (on 2 cores 7,500 photos/s decoded by threads, 2,900 by processes that hand them over). A
-thread that has decoded a chunk also writes it, or leaves that to the thread that is just writing.
+A store is a folder: squares in ``images.npy``, what is done in ``photos.npy``, names and splits in ``store.json``.
+It is filled as ``NAME.partial`` and renamed when it is whole; an interrupted build goes on.
 """
 
 import hashlib
 import json
 import os
+import re
 import shutil
-import threading
 import warnings
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import repeat
 from pathlib import Path
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
+from numpy.lib.format import open_memmap
 from tqdm.auto import tqdm
 
-from srlib.data.decode import RULES, BadPhoto, SmallPhoto
-from srlib.data.growth import JOURNAL, ROW, Growth, Progress
-from srlib.data.sources import Photo, Source, printable
-from srlib.data.store import RECORD, SIDE, SPLITS
+from srlib.data.crops import CROPS_OF, cut, planned
+from srlib.data.decode import BadPhoto, SmallPhoto
+from srlib.data.find import Source, find_source
+from srlib.data.sample import open_sample
+from srlib.data.store import CROPS, IMAGES, RECORD, SIDE, SPLITS, Store, load
 from srlib.errors import DataError, UsageError
+from srlib.files import printable, resolve
 
-VERSION = 1  # of the rules by which a photo becomes a row
-CHUNK = 32  # photos per task: 3 MB of rows
+MAX_BAD = 1.0  # percent
+VERSIONS = {"celeba": 1, "folder": 2}  # raised by hand when the same files would give other pixels
+STATUS, PHOTO = "photos.npy", np.dtype([("sha1", "u1", 20), ("done", "u1")])  # done: all its rows are written
+CHUNK = 32  # photos per task of a thread
 SPARE = 64 << 20  # bytes of disk to leave free
 
 
-class Outcome(NamedTuple):
-    """What became of one photo: the digest of its bytes, or why it has no row."""
-
-    digest: str = ""
-    bad: str = ""
-    small: str = ""
-
-
-def build(source: Source, crop: str, target: Path, max_bad: float, workers: int | None = None) -> None:
-    """Make the store ``target``, or finish making it. The caller holds the lock.
+def open_store(
+    data: str | Path, runs: str | Path = "runs", crop: str = "center", *, max_bad: float = MAX_BAD
+) -> Store:
+    """The store of ``data``, built first where there is none, or none of the folder as it is now.
 
     Args:
-        max_bad: percentage of photos that may be unreadable.
-        workers: threads; by default one for each core.
+        data: "sample", which is always tiles, or a folder of photos: CelebA in any layout, or anything else.
+        runs: stores are kept in ``RUNS/stores/``.
+        crop: of CelebA "center" (176 x 176 from the middle) or "lecture" (178 rows, bilinear to 176); of other
+            photos "center" (the middle square, shrunk) or "tiles" (all of the photo, at a half and a quarter).
+        max_bad: percentage of photos that may be unreadable; they are listed and left out.
 
     Raises:
-        DataError: too many bad photos, or not enough room on the disk.
+        UsageError: no such folder, no photos in it, CelebA without its partition file, a crop that is not for it.
+        DataError: too many bad photos, or no room on the disk.
+    """
+    if crop not in CROPS:
+        raise UsageError(f"unknown crop {crop!r}: choose from {', '.join(CROPS)}")
+    if str(data) != "sample":
+        return open_source(find_source(data), runs, crop, max_bad)
+    if crop == "lecture":
+        raise UsageError("the crop 'lecture' is for CelebA, and the sample is cut into tiles: leave it out")
+    return open_sample()
+
+
+def open_source(source: Source, runs: str | Path, crop: str, max_bad: float, verbose: bool = False) -> Store:
+    """:func:`open_store` of photos found before; those left out are listed after building, or if ``verbose``."""
+    root = source.root.resolve()
+    if crop not in CROPS_OF[source.kind]:
+        whose = f"CelebA, and {printable(root)} is not" if crop == "lecture" else "photos other than CelebA's"
+        raise UsageError(f"the crop {crop!r} is for {whose}: choose {' or '.join(CROPS_OF[source.kind])}")
+    family = f"{re.sub('[^A-Za-z0-9._-]+', '-', root.name).strip('-.')[:40] or 'photos'}-{crop}"
+    state = repr((VERSIONS, crop, source.kind, source.photos, source.bad)).encode(errors="backslashreplace")
+    target = resolve(runs) / "stores" / f"{family}-{hashlib.blake2b(state, digest_size=8).hexdigest()}"
+    store = load(target)
+    if store is None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(target.with_name(f"{family}.lock"))
+        try:
+            held = lock.acquire(blocking=False)
+        except Timeout:
+            print(f"another process is building {family}: waiting for it", flush=True)
+            held = lock.acquire()
+        with held:
+            if load(target) is None:  # by now the other may have built it
+                build_store(source, crop, target, max_bad)
+                for other in target.parent.glob(f"{family}-{'[0-9a-f]' * 16}*/"):
+                    record = other / RECORD  # builds that were given up have none
+                    made_from = json.loads(record.read_bytes())["folder"] if record.exists() else str(root)
+                    if other != target and made_from == str(root):
+                        shutil.rmtree(other, ignore_errors=True)
+                        print(f"removed {other.name}: the folder has changed since")
+        store, verbose = load(target), True
+    assert store is not None  # nobody else removes stores of this folder
+    for title, reasons in (("unreadable", store.bad), ("left out", store.skipped)):
+        if reasons and verbose:
+            print(f"{len(reasons):,} {title}:\n{_listing(reasons, target, title)}")
+    return store
+
+
+def build_store(source: Source, crop: str, target: Path, max_bad: float) -> None:
+    """Make the store ``target``, or finish making it. Nobody else may do so at the same time.
+
+    Raises:
+        UsageError: not one usable photo. DataError: too many bad ones, or no room on the disk.
     """
     partial = target.with_name(target.name + ".partial")
-    if target.exists():  # but not usable, or nobody would have called
-        shutil.rmtree(target)
-    partial.mkdir(parents=True, exist_ok=True)
-    if not (partial / RECORD).exists():
-        try:
-            progress = _decode_all(source, crop, partial, workers or _cores())
-        except OSError as error:  # of the disk: those of photos are caught where they are read
+    try:
+        shutil.rmtree(target, ignore_errors=True)  # if it is there, it is damaged
+        partial.mkdir(exist_ok=True)
+        record = _decode(source, crop, partial)
+        bad, total = record["bad"], len(source.photos) + len(source.bad)
+        if 100 * len(bad) > max_bad * total:
             raise DataError(
-                f"the store cannot be written to {partial.parent}: {error.strerror or error}; what has been "
-                "decoded is kept, and the next try goes on from there"
-            ) from error
-        bad = {**source.bad, **progress.bad}
-        _judge(bad, len(source.photos) + len(source.bad), max_bad, partial)
-        _write_record(source, crop, partial, progress, bad)
-    os.replace(partial, target)
-    (target / JOURNAL).unlink(missing_ok=True)
+                f"{len(bad):,} of {total:,} photos are bad, more than {max_bad:g} %:\n{_listing(bad, target)}\n"
+                "repair or remove them, or build the store with a higher limit: "
+                f"python -m srlib cache --data ... --max-bad {-(-100 * len(bad) // total)}"
+            )
+        if max(record["split"], default=-1) < 0:
+            reasons = Counter((bad | record["skipped"]).values()).most_common(3)
+            raise UsageError(
+                f"no usable photos in {printable(source.root)}: {'; '.join(why for why, _ in reasons)}"
+            )
+        (partial / RECORD).write_text(json.dumps(record), encoding="utf-8")
+        os.replace(partial, target)  # now it is whole
+    except OSError as error:  # of the disk: those of photos are caught where they are read
+        where = f"no store can be written to {partial.parent}: {error.strerror or error}"
+        raise DataError(f"{where}; what has been decoded is kept, and the next try goes on from there") from error
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _decode(source: Source, crop: str, partial: Path) -> dict[str, Any]:
+    """Write all rows that are not written yet; returns what ``store.json`` is to say."""
+    photos = sorted(source.photos, key=lambda photo: SPLITS.index(photo.split))  # a split's rows lie together
+    files = [os.path.join(source.root, photo.path) for photo in photos]
+    bad, skipped = dict(source.bad), {}
 
-
-def _decode_all(source: Source, crop: str, partial: Path, workers: int) -> Progress:
-    """Append the rows of all photos that have none yet."""
-    with Growth(partial, source.root) as growth:
-        total, before = len(source.photos), growth.progress.done
-        _need_room(partial, (total - before) * ROW)
-        if before:
-            print(f"going on after {before:,} of {total:,} photos")
-        assembly, start = _Assembly(source, crop, growth), perf_counter()
-        bar = tqdm(total=total, initial=before, unit=" photos", desc="decoding", leave=False)
-        with bar, _quiet(), ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-            ahead: deque = deque()
+    def work(chunk: list[int]) -> int:
+        for i in chunk:
             try:
-                for at in range(before, total, CHUNK):
-                    ahead.append(pool.submit(assembly.work, at))
-                    if len(ahead) > 2 * workers:  # no more in memory, however many photos there are
-                        bar.update(ahead.popleft().result())
-                while ahead:
-                    bar.update(ahead.popleft().result())
+                with open(files[i], "rb", buffering=0) as file:
+                    data = file.read(photos[i].size + 1)
+                squares = cut(data, source.kind, crop) if len(data) == photos[i].size else {}
+                if list(squares) != ends[i]:
+                    raise BadPhoto("changed while the store was being built")
+                for row, square in enumerate(squares.values(), first[i]):
+                    images[row] = square
+                sha1[i] = np.frombuffer(hashlib.sha1(data, usedforsecurity=False).digest(), np.uint8)
+                done[i] = 1  # last, and a single byte: a kill leaves it written or not
+            except SmallPhoto as error:
+                skipped[photos[i].path] = str(error)
+            except (BadPhoto, OSError) as error:
+                bad[photos[i].path] = (
+                    f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
+                )
+        return len(chunk)
+
+    # Pillow's remarks on odd files would tear the progress bar; what matters is said in the lists.
+    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor() as pool:
+        ends = list((pool.map if crop == "tiles" else map)(planned, files, repeat(crop)))
+        first = np.cumsum([0, *map(len, ends)])
+        images, status = _arrays(partial, int(first[-1]), len(photos))
+        sha1, done = status["sha1"], status["done"]
+        todo, start = np.flatnonzero(done == 0).tolist(), perf_counter()
+        before = len(photos) - len(todo)
+        if before:
+            print(f"going on after {before:,} of {len(photos):,} photos")
+        chunks = [todo[at : at + CHUNK] for at in range(0, len(todo), CHUNK)]
+        with tqdm(total=len(photos), initial=before, unit=" photos", desc="decoding", leave=False) as bar:
+            try:
+                for count in pool.map(work, chunks):
+                    bar.update(count)
+            except KeyboardInterrupt:
+                print("interrupted: the same command goes on from here")
+                raise
             finally:
                 pool.shutdown(cancel_futures=True)
-        growth.finish()
-    seconds, count = perf_counter() - start, total - before
-    print(f"decoded {count:,} photos in {seconds:.1f} s, {count / max(seconds, 1e-9):,.0f} photos/s")
-    return growth.progress
+    rate = len(todo) / max(perf_counter() - start, 1e-9)
+    print(f"decoded {len(todo):,} photos in {perf_counter() - start:.1f} s, {rate:,.0f} photos/s")
 
-
-class _Assembly:
-    """What the threads share: finished chunks, until those before them are finished and written."""
-
-    def __init__(self, source: Source, crop: str, growth: Growth) -> None:
-        self.photos, self.growth = source.photos, growth
-        self.rule, self.root = RULES[source.kind, crop], os.path.join(source.root, "")
-        # Of other folders than CelebA's: one file under two names must not be in two splits.
-        self.known = None if source.kind == "celeba" else set(growth.progress.digests)
-        self.ready: dict[int, tuple[list[Photo], np.ndarray, list[Outcome]]] = {}
-        self.used: deque[np.ndarray] = deque()  # arrays to use again: new memory costs as much as a hash
-        self.writing = threading.Lock()
-
-    def work(self, at: int) -> int:
-        """Decode the chunk that starts at a photo; then write all chunks whose turn it is."""
-        photos = self.photos[at : at + CHUNK]
-        self.ready[at] = (photos, *self._decode(photos))
-        while self.growth.progress.done in self.ready and self.writing.acquire(blocking=False):
-            try:
-                while chunk := self.ready.pop(self.growth.progress.done, None):
-                    self._append(*chunk)
-            finally:
-                self.writing.release()
-        return len(photos)
-
-    def _decode(self, photos: list[Photo]) -> tuple[np.ndarray, list[Outcome]]:
-        try:
-            rows = self.used.pop()
-        except IndexError:
-            rows = np.empty((CHUNK, 3, SIDE, SIDE), np.uint8)
-        outcomes = []
-        for row, photo in zip(rows, photos):
-            try:
-                data = _read(self.root + photo.path, photo.size)
-                row[:] = self.rule(data)
-                outcomes.append(Outcome(digest=hashlib.sha1(data, usedforsecurity=False).hexdigest()))
-            except SmallPhoto as error:
-                outcomes.append(Outcome(small=str(error)))
-            except BadPhoto as error:
-                outcomes.append(Outcome(bad=str(error)))
-            except OSError as error:
-                outcomes.append(Outcome(bad=f"cannot be read: {error.strerror or error}"))
-        return rows, outcomes
-
-    def _append(self, photos: list[Photo], rows: np.ndarray, outcomes: list[Outcome]) -> None:
-        twice = set() if self.known is None else _repeats(outcomes, self.known)
-        kept = [i for i, outcome in enumerate(outcomes) if outcome.digest and i not in twice]
-        line = {
-            "done": self.growth.progress.done + len(photos),
-            "digests": [outcomes[i].digest for i in kept],
-            "bad": {p.path: o.bad for p, o in zip(photos, outcomes) if o.bad},
-            "skipped": {p.path: o.small for p, o in zip(photos, outcomes) if o.small}
-            | {photos[i].path: "the same file as another photo" for i in sorted(twice)},
-        }
-        self.growth.append(rows[: len(kept)] if len(kept) == len(photos) else rows[kept], line)
-        self.used.append(rows)
-
-
-def _read(path: str, size: int) -> bytes:
-    """A file in one gulp: half the system calls, and half the fights over Python's lock, of ``open().read()``."""
-    file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-    try:
-        data = os.read(file, size + 1)
-    finally:
-        os.close(file)
-    if len(data) != size:
-        raise BadPhoto("changed while the store was being built")
-    return data
-
-
-def _repeats(outcomes: list[Outcome], known: set[str]) -> set[int]:
-    """Which of these photos have been seen before; ``known`` learns the others."""
-    repeats = set()
-    for i, outcome in enumerate(outcomes):
-        if outcome.digest in known:
-            repeats.add(i)
-        elif outcome.digest:
-            known.add(outcome.digest)
-    return repeats
-
-
-def _need_room(folder: Path, size: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < size + SPARE:
-        raise DataError(
-            f"the store needs {(size + SPARE) / 1e6:,.0f} MB in {folder.parent}, where {free / 1e6:,.0f} MB are "
-            "free: make room, or choose another folder by --runs (in a page: RUNS)"
-        )
-
-
-def _quiet() -> warnings.catch_warnings:
-    """Pillow's remarks on odd files would tear the progress bar; what matters is said in the list."""
-    return warnings.catch_warnings(action="ignore")
-
-
-def _judge(bad: dict[str, str], of: int, max_bad: float, partial: Path) -> None:
-    """Stop if too many photos are bad. What is decoded stays, for a second try with a higher limit."""
-    if 100 * len(bad) > max_bad * of:
-        shown = listing(bad, partial.with_suffix(".unreadable.txt"))
-        raise DataError(
-            f"{len(bad):,} of {of:,} photos are bad, more than {max_bad:g} %:\n{shown}\n"
-            "repair or remove them, or build the store with a higher limit: "
-            f"python -m srlib cache --data ... --max-bad {-(-100 * len(bad) // of)}"
-        )
-
-
-def listing(reasons: Mapping[str, str], whole: Path, most: int = 20) -> str:
-    """Photos with reasons, a line each; where there are many, all of them are written to the file ``whole``."""
-    lines = [f"  {printable(name)}: {reason}" for name, reason in reasons.items()]
-    if len(lines) <= most:
-        return "\n".join(lines)
-    whole.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return "\n".join([*lines[:most], f"  and {len(lines) - most:,} more, all of them in {whole}"])
-
-
-def _write_record(source: Source, crop: str, partial: Path, progress: Progress, bad: dict[str, str]) -> None:
-    """``store.json``, written last: with it the store is whole."""
-    absent = progress.bad.keys() | progress.skipped.keys()
-    photos = [photo for photo in source.photos if photo.path not in absent]
-    if not photos:
-        reasons = Counter({**bad, **progress.skipped}.values()).most_common(3)
-        raise UsageError(f"no usable photos in {printable(source.root)}: {'; '.join(r for r, _ in reasons)}")
-    digest = hashlib.blake2b(repr((VERSION, source.kind, crop)).encode(), digest_size=16)
-    for photo, content in zip(photos, progress.digests):
+    digest = hashlib.blake2b(repr((VERSIONS[source.kind], source.kind, crop)).encode(), digest_size=16)
+    codes, seen = np.full(len(photos), -1), set()
+    for i in sorted(np.flatnonzero(done).tolist(), key=lambda i: photos[i].path):
+        photo, content = photos[i], sha1[i].tobytes().hex()
+        if source.kind == "folder" and content in seen:  # one file under two names must not be in two splits
+            skipped[photo.path] = "the same file as another photo"
+            continue
+        codes[i] = SPLITS.index(photo.split)
+        seen.add(content)
         digest.update(f"{photo.path}\0{photo.split}\0{content}\n".encode(errors="backslashreplace"))
-    record = {
-        "source": source.kind,
-        "crop": crop,
-        "folder": str(source.root.resolve()),
-        "fingerprint": digest.hexdigest(),
-        "published": source.published,
-        "bad": bad,
-        "skipped": progress.skipped,
-        "names": [photo.path for photo in photos],
-        "split": [SPLITS.index(photo.split) for photo in photos],
-    }
-    aside = partial / (RECORD + ".new")
-    aside.write_text(json.dumps(record), encoding="utf-8")
-    os.replace(aside, partial / RECORD)
+    record: dict[str, Any] = {"source": source.kind, "crop": crop, "folder": str(source.root.resolve())}
+    record |= {"fingerprint": digest.hexdigest(), "published": source.published}
+    record |= {"bad": dict(sorted(bad.items())), "skipped": dict(sorted(skipped.items()))}
+    record["names"] = [photo.path + end for photo, some in zip(photos, ends) for end in some]
+    return record | {"split": np.repeat(codes, np.diff(first)).tolist()}
+
+
+def _arrays(partial: Path, rows: int, photos: int) -> list[np.memmap]:
+    """The two arrays as an interrupted build left them, or new ones."""
+    forms = {IMAGES: (np.dtype(np.uint8), (rows, 3, SIDE, SIDE)), STATUS: (PHOTO, (photos,))}
+    with suppress(OSError, ValueError):
+        arrays = [np.load(partial / name, mmap_mode="r+") for name in forms]
+        if [(array.dtype, array.shape) for array in arrays] == list(forms.values()):
+            return arrays
+    for name in (STATUS, IMAGES):  # in this order: the first vouches for the second
+        (partial / name).unlink(missing_ok=True)
+    need, free = rows * 3 * SIDE**2 + SPARE, shutil.disk_usage(partial).free
+    if free < need:
+        missing = f"the store needs {need / 1e6:,.0f} MB in {partial.parent}, where {free / 1e6:,.0f} MB are free"
+        raise DataError(f"{missing}: make room, or choose another folder by --runs (in a page: RUNS)")
+    images = open_memmap(partial / IMAGES, "w+", *forms[IMAGES])
+    if hasattr(os, "posix_fallocate"):  # or else a disk that fills up meanwhile ends the process
+        with open(partial / IMAGES, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, images.offset + images.nbytes)
+    return [images, open_memmap(partial / STATUS, "w+", PHOTO, (photos,))]
+
+
+def _listing(reasons: Mapping[str, str], target: Path, title: str = "unreadable", most: int = 20) -> str:
+    """Photos with reasons, a line each; where there are many, all are written to a file beside the store."""
+    lines = [f"  {printable(name)}: {reason}" for name, reason in reasons.items()]
+    if len(lines) > most:
+        whole = target.with_name(f"{target.name}.{title.replace(' ', '-')}.txt")
+        whole.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        lines[most:] = [f"  and {len(lines) - most:,} more, all of them in {whole}"]
+    return "\n".join(lines)

@@ -1,6 +1,7 @@
 """The store: every photo decoded once into uint8 ``[N, 3, 176, 176]`` RGB, with its name and its split."""
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,9 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from srlib.device import free_bytes
+
 SIDE = 176
 SPLITS = ("train", "val", "test")
-CROPS = ("center", "lecture")
+CROPS = ("center", "lecture", "tiles")
 IMAGES, RECORD = "images.npy", "store.json"
 
 
@@ -21,14 +24,12 @@ class Store:
 
     Attributes:
         images: uint8 ``[N, 3, 176, 176]``, RGB; in memory or a read-only memory map.
-        names: N names: paths relative to the folder, or names of tiles.
-        split: train, val and test, each with the rows that belong to it.
-        source: "sample", "celeba" or "folder".
-        crop: how the square was taken: "tiles", "center" or "lecture".
+        names: a name per row: a path relative to the folder, or the name of a tile.
+        split: train, val and test, each with its rows in order. Rows of photos that cannot be used are in none.
+        source, crop: "sample", "celeba" or "folder", and one of ``CROPS``.
         fingerprint: hash of what the photos are, their splits and the crop; the same on every machine.
         published: for CelebA, how many photos of each split its partition file lists; else empty.
-        bad: photos that could not be read, name to reason.
-        skipped: sound photos that are not in the store, name to reason: too small, or there already.
+        bad, skipped: photos that cannot be read, and sound ones left out (too small, or double), with the reason.
     """
 
     images: np.ndarray
@@ -40,39 +41,56 @@ class Store:
     published: Mapping[str, int] = field(default_factory=dict)
     bad: Mapping[str, str] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
+    _held: dict[tuple, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
-        return len(self.names)
+        return sum(self.counts().values())
 
     def counts(self) -> dict[str, int]:
-        """How many photos each split has."""
+        """How many photos (or tiles) each split has."""
         return {name: len(self.split[name]) for name in SPLITS}
 
     def rows(self, split: str) -> np.ndarray:
-        """The rows of one split, in the order of the store.
-
-        Raises:
-            ValueError: unknown split.
-        """
+        """The rows of one split, ascending. Raises ValueError for an unknown one."""
         if split not in SPLITS:
             raise ValueError(f"unknown split {split!r}: choose from {', '.join(SPLITS)}")
         return self.split[split]
 
     def tensor(self, split: str, limit: int | None = None) -> Tensor:
         """The first ``limit`` photos of a split (by default all), copied: uint8 ``[n, 3, 176, 176]``."""
-        return torch.from_numpy(np.ascontiguousarray(self.images[self.rows(split)[:limit]]))
+        return torch.from_numpy(self.images[self.rows(split)[:limit]])
+
+    def photos(self, split: str, device: torch.device | str = "cpu") -> Tensor:
+        """All photos of a split on a device, uint8 ``[n, 3, 176, 176]``: made once and shared, so only read it.
+
+        On the CPU it is the store's own memory, unless rows without a use lie among those of the split.
+        """
+        rows, device = self.rows(split), torch.empty(0, device=device).device  # "cuda" is "cuda:0"
+        if (split, device) not in self._held:
+            if device.type == "cpu" and len(rows) and rows[-1] - rows[0] == len(rows) - 1:
+                with warnings.catch_warnings(action="ignore"):  # PyTorch has no read-only tensors
+                    photos = torch.from_numpy(self.images[rows[0] : rows[-1] + 1])
+            else:
+                photos = torch.empty(len(rows), 3, SIDE, SIDE, dtype=torch.uint8, device=device)
+                for part, chosen in zip(photos.split(1024), torch.from_numpy(rows).split(1024)):
+                    part.copy_(torch.from_numpy(self.images[chosen.numpy()]))
+            self._held[split, device] = photos
+        return self._held[split, device]
+
+    def fits(self, split: str, device: torch.device) -> bool:
+        """Whether :meth:`photos` are on this GPU already, or take at most half of what is free there."""
+        if any(name == split and place.type == device.type for name, place in self._held):
+            return True
+        return len(self.rows(split)) * 3 * SIDE**2 <= free_bytes(device) // 2
 
     def describe(self) -> str:
         """One line: the source, the crop and how many photos each split has."""
-        parts = []
-        for name, count in self.counts().items():
-            of = f" of {self.published[name]:,}" if self.published else ""
-            parts.append(f"{name} {count:,}{of}")
-        noun = "tiles" if self.source == "sample" else "photos"
-        text = f"{self.source}, {len(self):,} {noun} of {SIDE}x{SIDE} ({self.crop}): {', '.join(parts)}"
-        left_out = [f"{len(self.bad):,} unreadable"] * bool(self.bad)
-        left_out += [f"{len(self.skipped):,} too small or double"] * bool(self.skipped)
-        return "; ".join([text, *left_out])
+        of = {name: f" of {count:,}" for name, count in self.published.items()}
+        parts = ", ".join(f"{name} {count:,}{of.get(name, '')}" for name, count in self.counts().items())
+        noun = "tiles" if self.crop == "tiles" else "photos"
+        text = f"{self.source}, {len(self):,} {noun} of {SIDE}x{SIDE} ({self.crop}): {parts}"
+        text += f"; {len(self.bad):,} unreadable" * bool(self.bad)
+        return text + f"; {len(self.skipped):,} too small or double" * bool(self.skipped)
 
 
 def load(folder: Path) -> Store | None:
@@ -82,17 +100,6 @@ def load(folder: Path) -> Store | None:
         images = np.load(folder / IMAGES, mmap_mode="r")
     except (OSError, ValueError):
         return None
-    if images.dtype != np.uint8 or images.shape != (len(record["names"]), 3, SIDE, SIDE):
-        return None
-    splits = np.array(record["split"])
-    return Store(
-        images=images,
-        names=record["names"],
-        split={name: np.flatnonzero(splits == code) for code, name in enumerate(SPLITS)},
-        source=record["source"],
-        crop=record["crop"],
-        fingerprint=record["fingerprint"],
-        published=record["published"],
-        bad=record["bad"],
-        skipped=record["skipped"],
-    )
+    codes = np.array(record.pop("split"))
+    split = {name: np.flatnonzero(codes == code) for code, name in enumerate(SPLITS)}
+    return Store(images, split=split, **{name: value for name, value in record.items() if name != "folder"})

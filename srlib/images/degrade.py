@@ -14,12 +14,11 @@ from torch import Tensor
 KERNELS = ("bicubic", "lecture", "area", "decimate")
 
 
-def _box(x: Tensor) -> Tensor:
-    return ((x >= -0.5) & (x < 0.5)).to(x)
-
-
-def _triangle(x: Tensor) -> Tensor:
-    return (1 - x.abs()).clamp_min(0)
+@lru_cache(maxsize=512)
+@torch.inference_mode(False)
+def placed(make: Callable[..., Tensor], args: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The constant ``make(*args)`` on a device, moved there once: every copy to a GPU waits for its queue."""
+    return make(*args).to(device=device, dtype=dtype)
 
 
 def _cubic(a: float) -> Callable[[Tensor], Tensor]:
@@ -34,42 +33,32 @@ def _cubic(a: float) -> Callable[[Tensor], Tensor]:
     return kernel
 
 
-def _lanczos(x: Tensor) -> Tensor:
-    return torch.where(x.abs() < 3, torch.sinc(x) * torch.sinc(x / 3), torch.zeros_like(x))
-
-
-# name: (kernel of the distance in source pixels, radius of its support)
-INTERPOLATIONS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
-    "nearest": (_box, 0.5),
-    "bilinear": (_triangle, 1.0),
-    "bicubic": (_cubic(-0.5), 2.0),
-    "bicubic-0.75": (_cubic(-0.75), 2.0),
-    "lanczos": (_lanczos, 3.0),
+INTERPOLATIONS: dict[str, Callable[[Tensor], Tensor]] = {  # kernels of the distance in source pixels
+    "nearest": lambda x: ((x >= -0.5) & (x < 0.5)).to(x),
+    "bilinear": lambda x: (1 - x.abs()).clamp_min(0),
+    "bicubic": _cubic(-0.5),
+    "bicubic-0.75": _cubic(-0.75),
+    "lanczos": lambda x: torch.where(x.abs() < 3, torch.sinc(x) * torch.sinc(x / 3), torch.zeros_like(x)),
 }
 
 
-@lru_cache(maxsize=256)
 def resize_matrix(size: int, new_size: int, interpolation: str, antialias: bool = True) -> Tensor:
     """The matrix ``[new_size, size]``, float64, that resamples one axis.
 
-    Pixel centres lie at half-integers. With ``antialias`` the kernel is stretched by the scale when
-    shrinking, as in Pillow and MATLAB's ``imresize``; taps that fall outside are dropped and the rest
-    renormalised, as in Pillow and PyTorch's antialiased modes. Rows sum to 1. ("nearest" is a box: with
-    ``antialias`` it shrinks by the mean over an area, Pillow's BOX.)
-
-    Raises:
-        ValueError: unknown interpolation or a size below 1.
+    Pixel centres lie at half-integers. With ``antialias`` the kernel is stretched by the scale when shrinking, as
+    in Pillow and MATLAB's ``imresize``; taps that fall outside are dropped and the rest renormalised, as in Pillow
+    and PyTorch's antialiased modes, so rows sum to 1. ("nearest" is a box: with ``antialias`` it shrinks by the
+    mean over an area, Pillow's BOX.) ValueError for an unknown interpolation or a size below 1.
     """
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"unknown interpolation {interpolation!r}: choose from {', '.join(INTERPOLATIONS)}")
     if size < 1 or new_size < 1:
         raise ValueError(f"sizes must be at least 1, got {size} -> {new_size}")
-    kernel, _ = INTERPOLATIONS[interpolation]
     scale = size / new_size
     stretch = max(scale, 1.0) if antialias else 1.0
     centre = (torch.arange(new_size, dtype=torch.float64) + 0.5) * scale
     source = torch.arange(size, dtype=torch.float64) + 0.5
-    weights = kernel((source[None, :] - centre[:, None]) / stretch)
+    weights = INTERPOLATIONS[interpolation]((source[None, :] - centre[:, None]) / stretch)
     return weights / weights.sum(dim=1, keepdim=True)
 
 
@@ -77,27 +66,22 @@ def _lecture_matrix(size: int, scale: int) -> Tensor:
     """scikit-image's ``pyramid_reduce``: a Gaussian of sigma = 2 * scale / 6, then linear resampling."""
     sigma = 2 * scale / 6
     radius = int(4 * sigma + 0.5)
-    taps = torch.tensor([exp(-0.5 * (i / sigma) ** 2) for i in range(-radius, radius + 1)], dtype=torch.float64)
+    offsets = range(-radius, radius + 1)
+    taps = torch.tensor([exp(-0.5 * (i / sigma) ** 2) for i in offsets], dtype=torch.float64)
     taps /= taps.sum()
-    blur = torch.zeros(size, size, dtype=torch.float64)
-    for row in range(size):
-        for offset, tap in zip(range(-radius, radius + 1), taps):
-            column = (row + offset) % (2 * size)  # mirrored at the edge of the outermost pixel
-            blur[row, column if column < size else 2 * size - 1 - column] += tap
-    new_size = ceil(size / scale)
-    return resize_matrix(size, new_size, "bilinear", antialias=False) @ blur
+    blur, rows = torch.zeros(size, size, dtype=torch.float64), torch.arange(size)
+    for offset, tap in zip(offsets, taps):
+        columns = (rows + offset) % (2 * size)  # mirrored at the edge of the outermost pixel
+        blur[rows, torch.minimum(columns, 2 * size - 1 - columns)] += tap
+    return resize_matrix(size, ceil(size / scale), "bilinear", antialias=False) @ blur
 
 
-@lru_cache(maxsize=64)
 def degrade_matrix(size: int, kernel: str, scale: int) -> Tensor:
     """The matrix ``[size / scale, size]``, float64, that shrinks one axis by a whole-number scale.
 
-    ``bicubic``: antialiased, a = -0.5 (Pillow; MATLAB but for the border). ``lecture``: the Gaussian
-    pyramid of scikit-image, which the lecture project used. ``area``: the mean of scale x scale pixels.
-    ``decimate``: every scale-th pixel, the one at ``scale // 2``, and no filter at all.
-
-    Raises:
-        ValueError: unknown kernel, or a size that the scale does not divide.
+    ``bicubic``: antialiased, a = -0.5 (Pillow; MATLAB but for the border). ``lecture``: the Gaussian pyramid of
+    scikit-image, which the lecture project used. ``area``: the mean of scale x scale pixels. ``decimate``: every
+    scale-th pixel, the one at ``scale // 2``. ValueError for an unknown kernel or a size that is no multiple.
     """
     if kernel not in KERNELS:
         raise ValueError(f"unknown kernel {kernel!r}: choose from {', '.join(KERNELS)}")
@@ -110,33 +94,17 @@ def degrade_matrix(size: int, kernel: str, scale: int) -> Tensor:
     return resize_matrix(size, size // scale, "bicubic" if kernel == "bicubic" else "nearest")
 
 
-@lru_cache(maxsize=256)
-def _placed(make: Callable[..., Tensor], args: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return make(*args).to(device=device, dtype=dtype)
-
-
 def _apply(x: Tensor, make: Callable[..., Tensor], rows: tuple, columns: tuple) -> Tensor:
     """``A @ x @ B.T`` in full precision: autocast would round a picture to 8 bits of mantissa."""
     with torch.autocast(x.device.type, enabled=False):
         x = x if x.dtype == torch.float64 else x.float()
-        left = _placed(make, rows, x.dtype, x.device)
-        right = _placed(make, columns, x.dtype, x.device)
+        left, right = (placed(make, args, x.dtype, x.device) for args in (rows, columns))
         return (left @ x) @ right.T  # rows first: BLAS likes the many small products better that way round
 
 
 def resize(x: Tensor, size: tuple[int, int], interpolation: str = "bicubic", antialias: bool = True) -> Tensor:
-    """Resample ``[..., H, W]`` to ``[..., *size]``; the result is not clamped.
-
-    Interpolations: nearest, bilinear, bicubic (a = -0.5), bicubic-0.75, lanczos. See
-    :func:`resize_matrix` for conventions and errors.
-    """
-    height, width = x.shape[-2:]
-    return _apply(
-        x,
-        resize_matrix,
-        (height, size[0], interpolation, antialias),
-        (width, size[1], interpolation, antialias),
-    )
+    """Resample ``[..., H, W]`` to ``[..., *size]``; not clamped. See :func:`resize_matrix`."""
+    return _apply(x, resize_matrix, *((*sizes, interpolation, antialias) for sizes in zip(x.shape[-2:], size)))
 
 
 def upsample(lr: Tensor, scale: int, interpolation: str = "bicubic") -> Tensor:
@@ -152,16 +120,10 @@ def round_8bit(x: Tensor) -> Tensor:
 def degrade(hr: Tensor, kernel: str, scale: int, *, round_lr: bool) -> Tensor:
     """The LR picture ``[..., H / scale, W / scale]`` of an HR picture ``[..., H, W]`` in [0, 1].
 
-    Args:
-        kernel: one of ``KERNELS``; see :func:`degrade_matrix`.
-        round_lr: round to 8 bits, as an LR image read from a file is. Explicit, since it costs up to
-            0.1 dB at high PSNR and since papers differ.
-
-    Raises:
-        ValueError: unknown kernel, or H or W no multiple of the scale.
+    ``kernel`` and errors as in :func:`degrade_matrix`. ``round_lr`` rounds to 8 bits, as an LR image read from a
+    file is: explicit, since it costs up to 0.1 dB at high PSNR and since papers differ.
     """
-    height, width = hr.shape[-2:]
-    lr = _apply(hr, degrade_matrix, (height, kernel, scale), (width, kernel, scale))
+    lr = _apply(hr, degrade_matrix, *((size, kernel, scale) for size in hr.shape[-2:]))
     return round_8bit(lr) if round_lr else lr
 
 

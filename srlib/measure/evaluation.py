@@ -1,136 +1,87 @@
-"""A network over a split to a table with one row per image, and intervals that say what a mean is worth."""
+"""The one evaluator, shared by the training loop, the pages and the command: photos to one score per image.
 
-from collections.abc import Callable, Iterable
+Everything is computed where the network is, chunk by chunk, so that any number of photos fits, and in exact
+float32, so that a GPU and a CPU agree. Photos are uint8 RGB ``[N, 3, H, W]``, on the device or not.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
-from srlib.measure import metrics
+from srlib.device import exact_float32
 from srlib.images.color import saturation
 from srlib.images.degrade import pair
-from srlib.train.trainer import as_task
+from srlib.images.tasks import as_task
+from srlib.measure import library, metrics
+from srlib.models.cost import in_use
 
-Score = Callable[[Tensor, Tensor], Tensor]
+CHUNK = 16  # photos per pass
+Table = dict[str, Tensor]
 
 
-@torch.no_grad()
-def run_model(
-    model: nn.Module,
-    photos: Tensor,
-    task: str,
-    *,
-    kernel: str,
-    scale: int,
-    device: torch.device,
-    batch: int = 16,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """``(lr, output, target)`` on the CPU for uint8 RGB photos ``[N, 3, H, W]``, output clamped to [0, 1].
+def passes(take: Callable, model: nn.Module, pairs: Iterable[tuple[Tensor, Tensor]], device: Any) -> list:
+    """``take(lr, output, target)`` for each ``(lr, target)`` on the device, the output clamped to [0, 1]."""
+    model = model.to(device)
+    with in_use(model), exact_float32():
+        bar = tqdm(pairs, unit="pass", leave=False, delay=2, disable=None)
+        return [take(lr, model(lr).float().clamp(0, 1), target) for lr, target in bar]
 
-    LR is made by ``kernel`` and rounded to 8 bits; gray inputs and targets are the BT.601 luma.
-    """
-    model = model.to(device).eval()
-    parts = []
-    for chunk in photos.split(batch):
-        lr, hr = as_task(*pair(chunk.to(device), kernel, scale), task)
-        parts.append((lr.cpu(), model(lr).float().clamp(0, 1).cpu(), hr.cpu()))
-    lr, output, target = (torch.cat(column) for column in zip(*parts))
+
+def chunks(photos: Tensor, task: str, *, kernel: str, scale: int, device: Any) -> Iterator[tuple[Tensor, Tensor]]:
+    """Input and target of a task on the device, LR rounded to 8 bits, for :data:`CHUNK` photos at a time."""
+    for chunk in photos.split(CHUNK):
+        yield as_task(*pair(chunk.to(device), kernel, scale), task)
+
+
+def run_model(model: nn.Module, photos: Tensor, task: str, **how: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """``(lr, output, target)`` of all photos on the CPU, to be drawn; ``how`` is kernel, scale and device."""
+    columns = zip(*passes(lambda *pictures: pictures, model, chunks(photos, task, **how), how["device"]))
+    lr, output, target = (torch.cat(column).cpu() for column in columns)
     return lr, output, target
 
 
-def score(
-    output: Tensor, target: Tensor, *, crop_border: int = 0, perceptual: bool = False
-) -> dict[str, np.ndarray]:
-    """Every number that the tables print, one value per image, for pictures ``[N, 1 or 3, H, W]``.
+def score(output: Tensor, target: Tensor, *, crop_border: int = 0, perceptual: bool = False) -> Table:
+    """Every number that the tables print, one per image, for pictures ``[N, 1 or 3, H, W]``; on their device.
 
-    ``psnr``, ``mse``, ``ssim``: all channels together. For RGB also ``y_psnr``, ``y_mse``, ``y_ssim``
-    (limited range), ``cb_psnr``, ``cr_psnr``, ``saturation`` (8-bit levels of chroma) and, with
-    ``perceptual``, ``lpips``.
+    ``mse``, ``psnr`` and ``ssim`` of all channels together; for RGB also those of ``y_``, the first two of ``cb_``
+    and ``cr_``, ``saturation`` (8-bit levels of chroma) and, with ``perceptual``, ``lpips``.
     """
-    table: dict[str, Tensor] = {}
-
-    def add(prefix: str, channels: str) -> None:
+    table, colour = {}, output.shape[1] == 3
+    parts = {"": "as-is", "y_": "y", "cb_": "cb", "cr_": "cr"} if colour else {"": "as-is"}
+    for prefix, channels in parts.items():
         error = metrics.mse(output, target, crop_border=crop_border, channels=channels)
         table[f"{prefix}mse"], table[f"{prefix}psnr"] = error, metrics.to_decibel(error)
-
-    add("", "as-is")
-    table["ssim"] = metrics.ssim(output, target, crop_border=crop_border, channels="as-is")
-    if output.shape[1] == 3:
-        add("y_", "y")
-        table["y_ssim"] = metrics.ssim(output, target, crop_border=crop_border, channels="y")
-        add("cb_", "cb")
-        add("cr_", "cr")
-        table["saturation"] = saturation(output.double())
-        if perceptual:
-            table["lpips"] = metrics.lpips(output, target)
-    return {name: values.numpy() for name, values in table.items()}
+        if channels in ("as-is", "y"):
+            table[f"{prefix}ssim"] = metrics.ssim(output, target, crop_border=crop_border, channels=channels)
+    if colour:
+        table["saturation"] = saturation(metrics.wide(output))
+    if colour and perceptual:
+        table["lpips"] = library.lpips(output, target)
+    return table
 
 
-def evaluate(
-    model: nn.Module, photos: Tensor, task: str, *, kernel: str, scale: int, device: torch.device, **scoring
-) -> dict[str, np.ndarray]:
-    """:func:`score` of :func:`run_model`, one value per image; chunk by chunk, so any number of photos fits."""
-    tables = []
-    for chunk in photos.split(64):
-        _, output, target = run_model(model, chunk, task, kernel=kernel, scale=scale, device=device)
-        tables.append(score(output, target, **scoring))
-    return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
+def joined(tables: list[Table]) -> dict[str, np.ndarray]:
+    """The scores of many passes as one table in float64, NaN where a pass lacks some; one transfer for all."""
+    names, shapes = max(tables, key=len), [next(iter(table.values())) for table in tables]
+    rows = [[t.get(name, torch.full_like(x, torch.nan)) for t, x in zip(tables, shapes)] for name in names]
+    return dict(zip(names, torch.stack([torch.cat(row) for row in rows]).cpu().double().numpy()))
 
 
-def bootstrap(
-    values: np.ndarray, *, repeats: int = 10_000, level: float = 0.95, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile interval of a mean over images and, in two dimensions, over training seeds.
-
-    Args:
-        values: ``[images]`` or ``[seeds, images]``; for a paired comparison, the differences. Both axes are
-            drawn with replacement, independently, so the interval holds for new images and new seeds.
-    Returns:
-        (low, high). (Efron and Tibshirani 1993, chapter 13.)
-    """
-    values = np.atleast_2d(np.asarray(values, dtype=np.float64))
-    if values.ndim != 2 or not values.size:
-        raise ValueError(f"need values of shape [images] or [seeds, images], got {values.shape}")
-    rng = np.random.default_rng(seed)
-    seeds, images = values.shape
-    # A mean over a resampled grid is a bilinear form in how often each row and column was drawn.
-    rows = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=repeats) / seeds
-    columns = rng.multinomial(images, np.full(images, 1 / images), size=repeats) / images
-    means = np.einsum("rs,si,ri->r", rows, values, columns, optimize=True)
-    tail = (1 - level) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return float(low), float(high)
+def evaluate(model: nn.Module, photos: Tensor, task: str, *, crop_border: int = 0, perceptual: bool = False,
+             **how: Any) -> dict[str, np.ndarray]:  # fmt: skip
+    """:func:`score` of a network, one number per photo; ``how`` is kernel, scale and device."""
+    options = {"crop_border": crop_border, "perceptual": perceptual}
+    pairs = chunks(photos, task, **how)
+    return joined(passes(lambda _, *pictures: score(*pictures, **options), model, pairs, how["device"]))
 
 
-def difference(a: np.ndarray, b: np.ndarray, **options) -> dict[str, float | bool]:
-    """The paired difference ``a - b``: ``mean``, ``low``, ``high`` and ``decided`` (zero lies outside)."""
-    if np.shape(a) != np.shape(b):
-        raise ValueError(f"a paired difference needs equal shapes, got {np.shape(a)} and {np.shape(b)}")
-    delta = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
-    low, high = bootstrap(delta, **options)
-    return {"mean": float(delta.mean()), "low": low, "high": high, "decided": bool(low > 0 or high < 0)}
-
-
-def milliseconds(model: nn.Module, lr: Tensor, *, repeats: int = 15) -> float:
-    """Median time of one forward pass in float32 without gradients, in milliseconds, after a warm-up."""
-    return milliseconds_of([model], lr, repeats=repeats)[0]
-
-
-@torch.no_grad()
-def milliseconds_of(models: Iterable[nn.Module], lr: Tensor, *, repeats: int = 15) -> list[float]:
-    """As :func:`milliseconds` for several networks, interleaved so that a slow moment hits all alike."""
-    from time import perf_counter
-
-    models = [m.eval() for m in models]
-    times: list[list[float]] = [[] for _ in models]
-    for repeat in range(repeats + 2):
-        for model, column in zip(models, times):
-            if lr.device.type == "cuda":
-                torch.cuda.synchronize(lr.device)
-            start = perf_counter()
-            model(lr)
-            if lr.device.type == "cuda":
-                torch.cuda.synchronize(lr.device)
-            if repeat >= 2:
-                column.append(1e3 * (perf_counter() - start))
-    return [float(np.median(column)) for column in times]
+def mean_psnr(model: nn.Module, photos: Tensor, task: str, **how: Any) -> float:
+    """Mean over the photos of their PSNR in dB, of the task's channels; ``how`` is kernel, scale and device."""
+    options = {"crop_border": 0, "channels": "as-is"}
+    pairs = chunks(photos, task, **how)
+    errors = passes(lambda _, *pictures: metrics.mse(*pictures, **options), model, pairs, how["device"])
+    return float(metrics.to_decibel(torch.cat(errors)).mean())

@@ -4,48 +4,14 @@ A network here is ``Upscaler(body, head, skip)``: a stack of convolutions at LR 
 channels into scale x scale pixels, and optionally an interpolation of the input to which it all is added.
 """
 
-from srlib.models.bodies import CollapsibleConv2d, ResidualBlock, plain_body, residual_body, wide_body
-from srlib.models.cost import count_multiply_adds, count_parameters, layer_table
-from srlib.models.folding import Folding, folded
-from srlib.models.heads import HEADS, BoxFilter, Resize, TiedConv2d, tying
-from srlib.models.initialisation import icnr_, initialise_
-from srlib.models.networks import (
-    MODELS,
-    TASKS,
-    Interpolation,
-    LumaOnly,
-    PerChannel,
-    SelfEnsemble,
-    Upscaler,
-    build,
-    upscaler,
-)
+from srlib.models.bodies import CollapsibleConv2d
+from srlib.models.cost import count_multiply_adds, count_parameters, layer_table, milliseconds
+from srlib.models.folding import folded
+from srlib.models.heads import HEADS, TiedConv2d, icnr_, initialise_, tying
+from srlib.models.networks import MODELS, Interpolation, LumaOnly, PerChannel, SelfEnsemble, build, upscaler
 
 __all__ = [
-    "HEADS",
-    "MODELS",
-    "TASKS",
-    "BoxFilter",
-    "CollapsibleConv2d",
-    "Folding",
-    "Interpolation",
-    "LumaOnly",
-    "PerChannel",
-    "ResidualBlock",
-    "Resize",
-    "SelfEnsemble",
-    "TiedConv2d",
-    "Upscaler",
-    "build",
-    "count_multiply_adds",
-    "count_parameters",
-    "folded",
-    "icnr_",
-    "initialise_",
-    "layer_table",
-    "plain_body",
-    "residual_body",
-    "tying",
-    "upscaler",
-    "wide_body",
-]
+    "HEADS", "MODELS", "CollapsibleConv2d", "Interpolation", "LumaOnly", "PerChannel", "SelfEnsemble",
+    "TiedConv2d", "build", "count_multiply_adds", "count_parameters", "folded", "icnr_", "initialise_",
+    "layer_table", "milliseconds", "tying", "upscaler",
+]  # fmt: skip

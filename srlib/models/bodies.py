@@ -5,6 +5,8 @@ from torch import Tensor, nn
 
 from srlib.models.folding import Folding
 
+BODIES = ("plain", "residual", "collapsible", "wide")
+
 
 class ResidualBlock(nn.Module):
     """x + conv(relu(conv(x))), without normalisation (EDSR, Lim et al. 2017, figure 2c)."""
@@ -17,33 +19,11 @@ class ResidualBlock(nn.Module):
         return x + self.second(torch.relu(self.first(x)))
 
 
-def _conv(cin: int, cout: int, kernel: int, batch_norm: bool, dropout: float) -> list[nn.Module]:
-    layers: list[nn.Module] = [nn.Conv2d(cin, cout, kernel, padding=kernel // 2)]
-    if batch_norm:
-        layers.append(nn.BatchNorm2d(cout))
-    layers.append(nn.ReLU())
-    if dropout:
-        layers.append(nn.Dropout2d(dropout))
-    return layers
-
-
-def plain_body(
-    in_channels: int, width: int, depth: int, batch_norm: bool = False, dropout: float = 0.0
-) -> nn.Sequential:
-    """The lecture's stack: 5x5 to ``width``, ``depth`` times 3x3, 3x3 to ``width // 2``; ReLU after each."""
-    layers = _conv(in_channels, width, 5, batch_norm, dropout)
-    for _ in range(depth):
-        layers += _conv(width, width, 3, batch_norm, dropout)
-    layers += _conv(width, width // 2, 3, batch_norm, dropout)
-    return nn.Sequential(*layers)
-
-
 class CollapsibleConv2d(Folding):
     """A 3x3 convolution that trains as two: 3x3 to ``expansion`` times the channels, and 1x1 back.
 
-    With nothing non-linear between them both are one linear map, so the two kernels are multiplied before they
-    meet the image: the gradient walks in the larger space, and a network in use is :meth:`folded` into plain
-    convolutions (SESR, Bhardwaj et al. 2022, arXiv 2103.09404).
+    With nothing non-linear between them both are one linear map, so their kernels are multiplied before they meet
+    the image: the gradient walks in the larger space, at no cost in use (SESR, Bhardwaj et al. 2022).
     """
 
     def __init__(self, in_channels: int, out_channels: int, expansion: int = 2) -> None:
@@ -55,37 +35,30 @@ class CollapsibleConv2d(Folding):
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
     def kernel(self) -> tuple[Tensor, Tensor]:
-        """The product of both."""
         return (self.squeeze @ self.expand.flatten(1)).unflatten(1, self.expand.shape[1:]), self.bias
 
-    def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):  # the product of kernels keeps its precision
-            weight, bias = self.kernel()
-        return nn.functional.conv2d(x, weight, bias, padding=1)
+
+def plain_body(in_channels: int, width: int, depth: int, batch_norm: bool, dropout: float) -> nn.Sequential:
+    """The lecture's stack: 5x5 to ``width``, ``depth`` times 3x3, 3x3 to ``width // 2``; ReLU after each."""
+    layers, cin = [], in_channels
+    for cout, kernel in [(width, 5), *[(width, 3)] * depth, (width // 2, 3)]:
+        layers.append(nn.Conv2d(cin, cout, kernel, padding=kernel // 2))
+        layers += [nn.BatchNorm2d(cout)] * batch_norm + [nn.ReLU()] + [nn.Dropout2d(dropout)] * bool(dropout)
+        cin = cout
+    return nn.Sequential(*layers)
 
 
-def residual_body(in_channels: int, width: int, blocks: int, collapsible: bool = False) -> nn.Sequential:
-    """A 3x3 convolution to ``width`` and ``blocks`` residual blocks, of plain or collapsible convolutions."""
+def residual_body(in_channels: int, width: int, blocks: int, kind: str) -> nn.Sequential:
+    """A 3x3 convolution to ``width`` channels and ``blocks`` residual blocks.
 
-    def conv(cin: int) -> nn.Module:
-        return CollapsibleConv2d(cin, width) if collapsible else nn.Conv2d(cin, width, 3, padding=1)
-
-    return nn.Sequential(
-        conv(in_channels), nn.ReLU(), *(ResidualBlock(conv(width), conv(width)) for _ in range(blocks))
-    )
-
-
-def wide_body(in_channels: int, width: int, blocks: int) -> nn.Sequential:
-    """A 3x3 convolution to ``width`` and residual blocks with twice the channels inside.
-
-    The wide side is where the ReLU is, the narrow one is the sum that runs through all blocks, which no ReLU
-    touches: the same parameters make more blocks (WDSR, Yu et al. 2018, arXiv 1808.08718).
+    Kinds: ``residual``; ``collapsible``, of such layers; ``wide``, with twice the channels inside a block, where
+    the ReLU is, beside a narrow sum that meets none: the same parameters make more blocks (WDSR, Yu et al. 2018).
     """
 
-    def conv(cin: int, cout: int) -> nn.Conv2d:
-        return nn.Conv2d(cin, cout, 3, padding=1)
+    def conv(cin: int, cout: int) -> nn.Module:
+        return CollapsibleConv2d(cin, cout) if kind == "collapsible" else nn.Conv2d(cin, cout, 3, padding=1)
 
-    inside = 2 * width
-    return nn.Sequential(
-        conv(in_channels, width), *(ResidualBlock(conv(width, inside), conv(inside, width)) for _ in range(blocks))
-    )
+    inside, start = (2 * width, []) if kind == "wide" else (width, [nn.ReLU()])
+    layers = [conv(in_channels, width), *start]
+    layers += [ResidualBlock(conv(width, inside), conv(inside, width)) for _ in range(blocks)]
+    return nn.Sequential(*layers)

@@ -1,9 +1,26 @@
-"""What a network costs: parameters and multiply-adds, layer by layer."""
+"""What a network costs: parameters and multiply-adds, layer by layer, and time."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from statistics import median
+from time import perf_counter
 
 import torch
 from torch import Tensor, nn
+
+
+@contextmanager
+def in_use(model: nn.Module) -> Iterator[None]:
+    """Eval mode and no gradients inside; afterwards every layer is in the mode that it was in."""
+    modes = [(layer, layer.training) for layer in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for layer, mode in modes:
+            layer.training = mode
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -14,44 +31,41 @@ def count_parameters(model: nn.Module) -> int:
 def layer_table(model: nn.Module, input_shape: Iterable[int]) -> list[dict]:
     """One row per leaf layer in the order of execution, for one input of ``[N, C, H, W]``.
 
-    Keys: ``name``, ``layer``, ``output`` (shape), ``parameters``, ``multiply_adds`` (of convolutions;
-    biases, activations and interpolations are not counted, as is usual in the field's tables).
+    ``multiply_adds`` are those of convolutions, without biases, activations and interpolations, as is usual.
     """
     rows: list[dict] = []
 
-    def hook(name: str) -> Callable:
-        def record(layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-            multiply_adds = 0
-            if isinstance(layer, nn.Conv2d):
-                multiply_adds = layer.weight[0].numel() * output.numel()
-            elif isinstance(layer, nn.ConvTranspose2d):
-                multiply_adds = layer.weight[0].numel() * inputs[0].numel()
-            rows.append(
-                {
-                    "name": name,
-                    "layer": type(layer).__name__,
-                    "output": tuple(output.shape),
-                    "parameters": sum(p.numel() for p in layer.parameters()),
-                    "multiply_adds": multiply_adds,
-                }
-            )
+    def record(name: str, layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        row = {"name": name, "layer": type(layer).__name__, "output": tuple(output.shape), "multiply_adds": 0}
+        row["parameters"] = sum(p.numel() for p in layer.parameters())
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            pixels = output if isinstance(layer, nn.Conv2d) else inputs[0]
+            row["multiply_adds"] = layer.weight[0].numel() * pixels.numel()
+        rows.append(row)
 
-        return record
-
-    leaves = [(n, m) for n, m in model.named_modules() if not list(m.children())]
-    handles = [m.register_forward_hook(hook(n)) for n, m in leaves]
-    parameter = next(model.parameters(), torch.zeros(()))
-    was_training = model.training
-    try:
-        with torch.no_grad():
-            model.eval()(torch.zeros(*input_shape, dtype=parameter.dtype, device=parameter.device))
-    finally:
-        model.train(was_training)
-        for handle in handles:
-            handle.remove()
+    with in_use(model), ExitStack() as hooks:
+        for name, layer in model.named_modules():
+            if not list(layer.children()):
+                hooks.enter_context(layer.register_forward_hook(partial(record, name)))
+        model(next(model.parameters(), torch.zeros(())).new_zeros(tuple(input_shape)))
     return rows
 
 
 def count_multiply_adds(model: nn.Module, input_shape: Iterable[int]) -> int:
     """Multiply-adds of all convolutions for one input of ``[N, C, H, W]``."""
     return sum(row["multiply_adds"] for row in layer_table(model, input_shape))
+
+
+@torch.no_grad()
+def milliseconds(networks: Iterable[nn.Module], lr: Tensor, *, repeats: int = 15) -> list[float]:
+    """Median time of a forward pass of each network in eval mode, in turns: a slow moment then hits all alike."""
+    networks = [network.eval() for network in networks]
+    times: list[list[float]] = [[] for _ in networks]
+    for _ in range(repeats + 2):  # two to warm up
+        for network, column in zip(networks, times):
+            start = perf_counter()
+            network(lr)
+            if lr.device.type != "cpu":
+                torch.accelerator.synchronize(lr.device)
+            column.append(1e3 * (perf_counter() - start))
+    return [median(column[2:]) for column in times]

@@ -2,27 +2,37 @@
 
 from copy import deepcopy
 
+import torch
 from torch import Tensor, nn
 
 
+def with_weights(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module:
+    """A layer made on the meta device, with its numbers."""
+    layer.weight, layer.bias = nn.Parameter(weight), None if bias is None else nn.Parameter(bias)
+    return layer
+
+
 class Folding(nn.Module):
-    """A layer that amounts to one convolution of odd size with padding; ``kernel`` says to which."""
+    """A convolution of odd size with padding whose kernel is computed from what is trained."""
 
     def kernel(self) -> tuple[Tensor, Tensor]:
-        """The weight ``[out, in, k, k]`` and the bias ``[out]`` that all of it amounts to."""
+        """The weight ``[out, in, k, k]`` and the bias ``[out]`` in use."""
         raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 would round away what ties a kernel
+            weight, bias = self.kernel()
+        return nn.functional.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
 
     def folded(self) -> nn.Conv2d:
         """The plain convolution that computes the same."""
-        weight, bias = self.kernel()
-        conv = nn.utils.skip_init(nn.Conv2d, weight.shape[1], weight.shape[0], weight.shape[2:], padding="same")
-        conv = conv.to(weight)
-        conv.load_state_dict({"weight": weight.detach(), "bias": bias.detach()})
-        return conv
+        weight, bias = (part.detach().clone() for part in self.kernel())
+        conv = nn.Conv2d(weight.shape[1], len(weight), weight.shape[2:], padding="same", device="meta")
+        return with_weights(conv, weight, bias)
 
 
 def folded(model: nn.Module) -> nn.Module:
-    """A copy for use: every layer that was trained in a larger form is the plain convolution that it equals."""
+    """A copy for use, in which every :class:`Folding` layer is the plain convolution that it amounts to."""
     model = deepcopy(model)
     for parent in list(model.modules()):
         for name, layer in parent.named_children():

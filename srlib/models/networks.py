@@ -3,21 +3,19 @@
 import torch
 from torch import Tensor, nn
 
-from srlib.images.color import from_ycbcr, to_ycbcr
+from srlib.images.color import from_ycbcr, split_channels, to_ycbcr
 from srlib.images.degrade import upsample
-from srlib.models.bodies import plain_body, residual_body, wide_body
+from srlib.images.tasks import TASKS
+from srlib.models.bodies import BODIES, plain_body, residual_body
 from srlib.models.folding import folded
-from srlib.models.heads import HEADS
-from srlib.models.initialisation import initialise_
+from srlib.models.heads import HEADS, initialise_
 
 
 class Upscaler(nn.Module):
     """``[N, in, h, w]`` in [0, 1] to ``[N, out, h * scale, w * scale]``; the output is not clamped.
 
-    Args:
-        skip: an interpolation to add to the output ("bicubic", ...), or None. With a skip the network
-            learns only what the interpolation lacks (VDSR, Kim et al. 2016). A gray input is added to
-            each of the output channels.
+    With ``skip`` ("bicubic", ...) that interpolation of the input is added, to each output channel if it is gray,
+    so that the network learns only what the interpolation lacks (VDSR, Kim et al. 2016).
     """
 
     def __init__(self, body: nn.Module, head: nn.Module, scale: int, skip: str | None) -> None:
@@ -30,7 +28,7 @@ class Upscaler(nn.Module):
 
 
 class Interpolation(nn.Module):
-    """A baseline with the interface of a network: nothing to train, output clamped to [0, 1]."""
+    """A baseline with the interface of a network; its output is clamped to [0, 1]."""
 
     def __init__(self, interpolation: str = "bicubic", scale: int = 4) -> None:
         super().__init__()
@@ -48,17 +46,11 @@ class PerChannel(nn.Module):
         self.gray_model = gray_model
 
     def forward(self, lr: Tensor) -> Tensor:
-        n, c, h, w = lr.shape
-        out = self.gray_model(lr.reshape(n * c, 1, h, w))
-        return out.reshape(n, c, *out.shape[-2:])
+        return self.gray_model(split_channels(lr)).unflatten(0, lr.shape[:2]).squeeze(2)
 
 
 class LumaOnly(nn.Module):
-    """Luma through a gray-to-gray network, chroma by bicubic interpolation: what the field's papers do.
-
-    ``[N, 3, h, w]`` to ``[N, 3, h * scale, w * scale]``. Luma is full-range BT.601, the gray that the network
-    was trained on. Not clamped.
-    """
+    """Full-range luma through a gray-to-gray network, chroma by bicubic interpolation, as most papers do it."""
 
     def __init__(self, gray_model: nn.Module, scale: int = 4) -> None:
         super().__init__()
@@ -82,63 +74,39 @@ class SelfEnsemble(nn.Module):
         total: Tensor | float = 0.0
         for turns in range(4):
             turned = torch.rot90(lr, turns, dims=(-2, -1))
-            total = total + torch.rot90(self.model(turned), -turns, dims=(-2, -1))
-            mirrored = self.model(turned.flip(-1)).flip(-1)
-            total = total + torch.rot90(mirrored, -turns, dims=(-2, -1))
+            for output in (self.model(turned), self.model(turned.flip(-1)).flip(-1)):
+                total = total + torch.rot90(output, -turns, dims=(-2, -1))
         return total / 8
 
 
 def upscaler(
-    in_channels: int,
-    out_channels: int,
-    *,
-    scale: int = 4,
-    body: str = "residual",
-    width: int = 64,
-    depth: int = 3,
-    head: str = "subpixel",
-    skip: str | None = "bicubic",
-    init: str = "default",
-    batch_norm: bool = False,
-    dropout: float = 0.0,
-    collapsed: bool = False,
-) -> Upscaler:
-    """A network from its parts; every named model is one call of this.
+    in_channels: int, out_channels: int, *, scale: int = 4, body: str = "residual", width: int = 64,
+    depth: int = 3, head: str = "subpixel", skip: str | None = "bicubic", init: str = "default",
+    batch_norm: bool = False, dropout: float = 0.0, collapsed: bool = False,
+) -> Upscaler:  # fmt: skip
+    """A network from its parts; every named model is one call of this. ValueError for an unknown name.
 
-    Args:
-        body: ``plain`` (the lecture's), ``residual``, ``collapsible``, which is residual with collapsible
-            layers, or ``wide``, residual with blocks that are wider inside. head: a key of ``HEADS``.
-        width: channels at LR size. depth: 3x3 layers between first and last (plain) or blocks (residual).
-        init: ``default``, ``orthogonal`` or ``kaiming``, see :func:`initialise_`; a head that starts
-            from ICNR keeps it.
-        collapsed: build it as :func:`folded` leaves it, for weights that are only used.
-
-    Raises:
-        ValueError: unknown body, head or initialisation.
+    ``body`` is ``plain`` (the lecture's) or a kind of :func:`srlib.models.bodies.residual_body`, ``depth`` counts
+    its 3x3 layers between first and last, or its blocks, and ``width`` is the number of channels. A head that
+    starts from ICNR keeps it, whatever ``init`` says. ``collapsed`` builds what :func:`folded` leaves.
     """
     if head not in HEADS:
         raise ValueError(f"unknown head {head!r}: choose from {', '.join(HEADS)}")
+    if body not in BODIES:
+        raise ValueError(f"unknown body {body!r}: choose from {', '.join(BODIES)}")
     if body == "plain":
         trunk, features = plain_body(in_channels, width, depth, batch_norm, dropout), width // 2
-    elif body in ("residual", "collapsible", "wide"):
-        if batch_norm or dropout:
-            raise ValueError("BatchNorm and Dropout belong to the plain body only")
-        if body == "wide":
-            trunk = wide_body(in_channels, width, depth)
-        else:
-            trunk = residual_body(in_channels, width, depth, collapsible=body == "collapsible")
-        features = width
+    elif batch_norm or dropout:
+        raise ValueError("BatchNorm and Dropout belong to the plain body only")
     else:
-        raise ValueError(f"unknown body {body!r}: choose plain, residual, collapsible or wide")
+        trunk, features = residual_body(in_channels, width, depth, body), width
     top = HEADS[head](features, out_channels, scale)
     initialise_(trunk, init)
     if not head.endswith(("icnr", "box", "tied", "ramp")):  # these start from ICNR
         initialise_(top, init)
-    if skip is not None:
-        # Start close to the interpolation: the first steps then improve on it instead of finding it.
-        for layer in top.modules():
-            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-                layer.weight.data.mul_(0.1)
+    for layer in top.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and skip is not None:
+            layer.weight.data.mul_(0.1)  # close to the interpolation: the first steps improve on it at once
     network = Upscaler(trunk, top, scale, skip)
     return folded(network) if collapsed else network
 
@@ -154,15 +122,10 @@ MODELS: dict[str, dict] = {
     "small": {"body": "residual", "width": 32, "depth": 2, "head": "subpixel-ramp", "skip": "bicubic"},
     "base": {"body": "wide", "width": 32, "depth": 7, "head": "subpixel-ramp", "skip": "bicubic"},
 }
-TASKS = {"rgb-rgb": (3, 3), "gray-rgb": (1, 3), "gray-gray": (1, 1)}
 
 
 def build(name: str, task: str = "rgb-rgb", scale: int = 4, **options) -> Upscaler:
-    """A named network for a task, with any argument of :func:`upscaler` changed by ``options``.
-
-    Raises:
-        ValueError: unknown model or task, or an option that :func:`upscaler` refuses.
-    """
+    """A named network for a task, with any argument of :func:`upscaler` changed by ``options``."""
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}: choose from {', '.join(MODELS)}")
     if task not in TASKS:

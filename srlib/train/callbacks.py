@@ -54,11 +54,11 @@ class Validate(Callback):
         self.store = store
 
     def at_log(self, trainer: "Trainer", row: dict) -> None:
-        config = trainer.config
-        if trainer.rank == 0 and self.store.counts().get("val"):
-            photos = self.store.tensor("val", config.validate_photos)
-            how = {"kernel": config.kernel, "scale": config.scale, "device": trainer.device}
-            row["val_psnr"] = mean_psnr(trainer.average.model, photos, config.task, **how)
+        c, photos = trainer.config, self.store.tensor("val", trainer.config.validate_photos)
+        if trainer.rank == 0 and len(photos):
+            row["val_psnr"] = mean_psnr(
+                trainer.average.model, photos, c.task, kernel=c.kernel, scale=c.scale, device=trainer.device
+            )
 
 
 class Measure(Callback):
@@ -89,10 +89,9 @@ class Save(Callback):
 
     def write(self, trainer: "Trainer") -> None:
         """Now; every rank has to call it."""
-        state = trainer.state_dict()
+        state, self.saved = trainer.state_dict(), perf_counter()
         if trainer.rank == 0:
             save(self.file, state)
-        self.saved = perf_counter()
 
 
 class Bar(Callback):
@@ -100,8 +99,8 @@ class Bar(Callback):
 
     @contextmanager
     def around(self, trainer: "Trainer"):
-        name = f"{trainer.config.model} {trainer.config.task}"
-        total, hidden = trainer.config.steps, trainer.rank > 0
+        total, name = trainer.config.steps, f"{trainer.config.model} {trainer.config.task}"
+        hidden = trainer.rank > 0
         with tqdm(
             total=total, initial=trainer.step, unit="step", desc=name, leave=False, disable=hidden
         ) as self.bar:
@@ -112,5 +111,4 @@ class Bar(Callback):
 
     def at_log(self, trainer: "Trainer", row: dict) -> None:
         speed = row["step"] * trainer.config.batch_size / max(row["seconds"], 1e-9)
-        score = f"{row['val_psnr']:.2f} dB, " if "val_psnr" in row else ""
-        self.bar.set_postfix_str(f"loss {row['loss']:.5f}, {score}{speed:.0f} crops/s")
+        self.bar.set_postfix_str(f"loss {row['loss']:.5f}, {row.get('val_psnr', 0):.2f} dB, {speed:.0f} crops/s")

@@ -2,7 +2,6 @@
 
 from dataclasses import asdict, fields
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,40 +21,31 @@ FORMAT = "srlib-1"
 def save(path: Path, content: dict) -> None:
     """Write a checkpoint."""
     with atomic(path) as aside:
-        torch.save(content, aside)
+        torch.save({"format": FORMAT, **content}, aside)
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict:
-    """Read a checkpoint.
-
-    Raises:
-        UsageError: the file is missing, damaged, holds code, or is no checkpoint of ours.
-    """
+    """Read a checkpoint; UsageError where it is missing, damaged, holds code, or is none of ours."""
     if not Path(path).is_file():
         raise UsageError(f"{path}: no such checkpoint")
     try:
         content = torch.load(path, map_location=device, weights_only=True)
-    except UnpicklingError:  # PyTorch's message recommends to run the code, which is never a good idea
+    except Exception:  # of many types; PyTorch's words may recommend to run the file's code: not passed on
         raise UsageError(
             f"{path}: not a checkpoint of srlib: it is damaged, or holds pickled code, which srlib never runs; "
             "save the state_dict of its network, or train it anew by python -m srlib train"
         ) from None
-    except Exception as error:
-        raise UsageError(f"{path}: not a checkpoint of srlib ({type(error).__name__})") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UsageError(f"{path}: not a checkpoint of srlib (no format mark)")
     return content
 
 
 def load_last(path: Path, config: TrainConfig, device: torch.device) -> dict:
-    """The state of an interrupted training of this config, for ``Trainer.load_state_dict``.
-
-    Raises:
-        UsageError: it belongs to another config; the message lists the differences.
-    """
+    """The state of an interrupted training, for ``Trainer.load_state_dict``; UsageError with the differences where
+    it belongs to another config."""
     state = load(path, device)
-    saved = state["config"]
-    lines = [f"  {k}: {saved.get(k)!r} there, {v!r} here" for k, v in asdict(config).items() if saved.get(k) != v]
+    there = state["config"]
+    lines = [f"  {k}: {there.get(k)!r} there, {v!r} here" for k, v in asdict(config).items() if there.get(k) != v]
     if lines:
         raise UsageError(f"{path} belongs to another training:\n" + "\n".join(lines))
     return state
@@ -64,44 +54,34 @@ def load_last(path: Path, config: TrainConfig, device: torch.device) -> dict:
 def write_model(folder: Path, trainer: "Trainer") -> None:
     """``history.json`` and ``model.pt`` (averaged weights) of a finished training, the model last."""
     write_json(folder / "history.json", trainer.history)
-    content = {"config": asdict(trainer.config), "average": trainer.average.model.state_dict()}
-    save(folder / "model.pt", {"format": FORMAT, **content})
+    save(folder / "model.pt", {"config": asdict(trainer.config), "average": trainer.average.model.state_dict()})
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, TrainConfig]:
-    """The averaged network of a ``model.pt`` in eval mode, with the config that it was trained by.
-
-    Raises:
-        UsageError: no checkpoint, or one of a network that this version does not know.
-    """
+    """The averaged network of a ``model.pt`` in eval mode, and the config that it was trained by; UsageError where
+    it is none, or of a network that this version does not know."""
     content = load(path, device)
-    known = {entry.name for entry in fields(TrainConfig)}
     try:
-        config = TrainConfig(**{name: value for name, value in content["config"].items() if name in known})
+        known = {entry.name for entry in fields(TrainConfig)} & content["config"].keys()
+        config = TrainConfig(**{name: content["config"][name] for name in known})
         model = build(config.model, config.task, config.scale, **config.options)
         model.load_state_dict(content["average"])
     except (KeyError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(
-            f"{path}: a network of another version ({reason}): make it anew by python -m srlib train"
-        ) from None
+        why = f"a network of another version ({str(error).splitlines()[0]})"
+        raise UsageError(f"{path}: {why}: make it anew by python -m srlib train") from None
     return model.to(device).eval(), config
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
-    """The state of the generators that dropout draws from: the CPU's, and a GPU's where that is the device."""
+    """The state of the generators that dropout draws from: the CPU's, and the GPU's where that is the device."""
     state = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    elif device.type == "mps":
-        state["mps"] = torch.mps.get_rng_state()
+    if device.type != "cpu":
+        state[device.type] = torch.get_device_module(device).get_rng_state()
     return state
 
 
 def set_random_state(state: dict[str, Any], device: torch.device) -> None:
     """The inverse of :func:`random_state`."""
     torch.set_rng_state(state["cpu"].cpu())
-    if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
-    elif device.type == "mps" and "mps" in state:
-        torch.mps.set_rng_state(state["mps"].cpu())
+    if device.type in state and device.type != "cpu":
+        torch.get_device_module(device).set_rng_state(state[device.type].cpu())

@@ -13,7 +13,7 @@ from torch import nn
 
 from srlib.data import Store
 from srlib.train import checkpoints
-from srlib.train.callbacks import Bar, Measure, Save
+from srlib.train.callbacks import Bar, Callback, Measure, Save
 from srlib.train.config import TrainConfig
 from srlib.train.losses import Loss
 from srlib.train.trainer import Trainer
@@ -34,21 +34,12 @@ class Trained:
 
 
 def experiment_key(
-    config: TrainConfig,
-    store: Store,
-    precision: torch.dtype,
-    init: dict | None = None,
-    loss: Loss | None = None,
+    config: TrainConfig, store: Store, precision: torch.dtype, init: dict | None = None, loss: Loss | None = None,
     measure: Callable | None = None,
-) -> str:
+) -> str:  # fmt: skip
     """A hash of config (its seed included), data, precision, start weights, recipe and the caller's functions."""
-    parts = {
-        "config": asdict(config),
-        "data": store.fingerprint,
-        "precision": str(precision),
-        "recipe": RECIPE,
-        "functions": [identity(function) for function in (loss, measure) if function is not None],
-    }
+    functions = [identity(function) for function in (loss, measure) if function is not None]
+    parts = [asdict(config), store.fingerprint, str(precision), RECIPE, functions]
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
     for name, value in (init or {}).items():
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
@@ -65,19 +56,11 @@ def identity(function: Callable) -> str:
 
 
 def train_once(
-    config: TrainConfig,
-    store: Store,
-    runs: Path,
-    *,
-    device: torch.device,
-    precision: torch.dtype,
-    fresh: float = 0.0,
-    init: dict | None = None,
-    loss: Loss | None = None,
-    measure: Callable[[nn.Module], dict[str, Any]] | None = None,
-    say: Callable[[str], None] = print,
+    config: TrainConfig, store: Store, runs: Path, *, device: torch.device, precision: torch.dtype,
+    fresh: float = 0.0, init: dict | None = None, loss: Loss | None = None,
+    measure: Callable[[nn.Module], dict[str, Any]] | None = None, say: Callable[[str], None] = print,
     save_seconds: float = 15.0,
-) -> Trained:
+) -> Trained:  # fmt: skip
     """Train, or load the same training from ``runs/experiments``; ``say`` gets one line that tells which.
 
     ``measure`` maps the averaged network to numbers that join every row of the history. An interrupted training
@@ -87,23 +70,23 @@ def train_once(
     folder = runs / "experiments" / key
     done, last = folder / "model.pt", folder / "last.pt"
     label = f"{config.model} {config.task}, seed {config.seed}"
-    if _made_since(done, fresh):
+
+    def made_since(file: Path) -> bool:
+        return file.exists() and file.stat().st_mtime >= fresh
+
+    if made_since(done):
         model, _ = checkpoints.load_model(done, device)
         history = json.loads((folder / "history.json").read_text())
         say(f"{label}: loaded from runs/experiments/{key}, trained before in {history[-1]['seconds']:.0f} s")
         return Trained(model, history, key, True)
-    callbacks = [Measure(measure)] * (measure is not None) + [Save(last, save_seconds), Bar()]
+    callbacks: list[Callback] = [Measure(measure)] if measure else []
+    callbacks += [Save(last, save_seconds), Bar()]
     trainer = Trainer(config, store, device=device, precision=precision, init=init, loss=loss, callbacks=callbacks)
-    if resume := _made_since(last, fresh):
+    if resume := made_since(last):
         trainer.load_state_dict(checkpoints.load_last(last, config, device))
     checkpoints.write_model(folder, trainer.run())
     last.unlink(missing_ok=True)
-    row = trainer.history[-1]
-    went_on = "went on with and " if resume else ""
+    row, went_on = trainer.history[-1], "went on with and " if resume else ""
     score = f", validation {row['val_psnr']:.2f} dB" if "val_psnr" in row else ""
     say(f"{label}: {went_on}trained {row['step']} steps in {row['seconds']:.0f} s{score}")
     return Trained(trainer.average.model, trainer.history, key, False)
-
-
-def _made_since(file: Path, moment: float) -> bool:
-    return file.exists() and file.stat().st_mtime >= moment

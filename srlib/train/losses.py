@@ -74,9 +74,8 @@ class Detail(nn.Module):
 def discriminator(width: int = 32) -> nn.Sequential:
     """A small patch discriminator: ``[N, 3, H, W]`` to logits ``[N, 1, H / 8, W / 8]``, high for photos.
 
-    It sees only detail; all else is in the LR picture too and tells nothing. Each logit judges a patch of
-    22 x 22 pixels (Isola et al. 2017). Spectral normalisation bounds how fast a logit can change and so
-    keeps the game stable (Miyato et al. 2018).
+    It sees only detail; all else is in the LR picture too. Each logit judges 22 x 22 pixels (Isola et al. 2017).
+    Spectral normalisation bounds how fast a logit can change (Miyato et al. 2018).
     """
     layers: list[nn.Module] = [Detail()]
     for cin, cout in ((3, width), (width, 2 * width), (2 * width, 2 * width)):
@@ -88,18 +87,15 @@ def discriminator(width: int = 32) -> nn.Sequential:
 class Adversarial:
     """MSE plus ``weight`` times the adversarial loss of a discriminator that learns along with the network.
 
-    Each call first takes one step of the discriminator on (output, target), then returns the loss of the
-    network, ``mse + weight * softplus(-D(output))``: the non-saturating loss of Goodfellow et al. 2014. So
-    it can stand where any loss stands. Its own state is in no checkpoint: a resumed training starts with a
-    new discriminator. ``history`` has one dict per call: ``loss`` of the discriminator and the mean
-    probabilities ``photo`` and ``output`` with which it takes either for a photo.
-
-    Args:
-        weight: of the adversarial part. learning_rate: of the discriminator's Adam. seed: of its weights.
+    Each call first takes one step of the discriminator on (output, target), then returns
+    ``mse + weight * softplus(-D(output))``, the non-saturating loss of Goodfellow et al. 2014; so it can stand
+    where any loss stands. Its own state is in no checkpoint: a resumed training starts with a new discriminator.
+    ``history`` has one dict per call: ``loss`` of the discriminator, and the mean probabilities ``photo`` and
+    ``output`` with which it takes either for a photo. ``learning_rate`` and ``seed`` are the discriminator's.
     """
 
     def __init__(self, weight: float, learning_rate: float = 5e-4, width: int = 32, seed: int = 0) -> None:
-        self.weight, self.learning_rate, self.width, self.seed = weight, learning_rate, width, seed
+        self.weight, self.settings = weight, (weight, learning_rate, width, seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.judge = discriminator(width)
@@ -107,7 +103,7 @@ class Adversarial:
         self._log: list[Tensor] = []
 
     def __repr__(self) -> str:
-        return f"Adversarial({self.weight}, {self.learning_rate}, {self.width}, {self.seed})"
+        return f"Adversarial{self.settings}"
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
         self.judge.to(output.device).requires_grad_(True)

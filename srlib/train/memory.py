@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 def fits(attempt: Callable[[int], object], size: int) -> bool:
-    """Whether an attempt with ``size`` crops stays within memory. When this returns, so have its activations:
-    a search inside the handler would keep them alive through the traceback, and name too small a batch."""
+    """Whether an attempt stays within memory. Its activations are freed when this returns; a search inside the
+    handler would keep them alive through the traceback, and name too small a batch."""
     try:
         attempt(size)
     except torch.OutOfMemoryError:
@@ -24,19 +24,9 @@ def fits(attempt: Callable[[int], object], size: int) -> bool:
     return True
 
 
-def largest_that_fits(attempt: Callable[[int], object], size: int) -> int:
-    """``size``, or the first of its halves that fits; 0 where not even one crop does."""
-    while size and not fits(attempt, size):
-        size //= 2
-    return size
-
-
 def require_fits(trainer: "Trainer") -> None:
-    """Try a forward and backward pass of the largest batch to come, on copies of network and loss.
-
-    Raises:
-        UsageError: on every rank, if one of them has no room; the message names a size that fits.
-    """
+    """Try a forward and backward pass of the largest batch to come, on copies of network and loss; UsageError on
+    every rank if one of them has no room, with a size that fits."""
     config, trial = trainer.config, copy(trainer)
     trial.network, trial.loss = deepcopy((trainer.model, trainer.loss))
     side, (channels, out) = max(config.patch, config.late_patch), TASKS[config.task]
@@ -45,9 +35,11 @@ def require_fits(trainer: "Trainer") -> None:
         lr = torch.zeros(size, channels, side // config.scale, side // config.scale, device=trainer.device)
         trial.forward_and_loss(lr, torch.zeros(size, out, side, side, device=trainer.device)).backward()
 
-    share = config.batch_size // trainer.world
-    size = ranks.smallest(largest_that_fits(attempt, share), trainer.device)
+    size = share = config.batch_size // trainer.world
+    while size and not fits(attempt, size):
+        size //= 2
+    size = ranks.smallest(size, trainer.device)
     if size < share:
         advice = f"one of {size * trainer.world} does" if size else "choose a smaller patch or network"
-        raise UsageError(f"batch_size (--batch-size): {config.batch_size} crops of {side} pixels do not fit into "
-                         f"the memory of {trainer.device}: {advice}")  # fmt: skip
+        batch = f"batch_size (--batch-size): {config.batch_size} crops of {side} pixels"
+        raise UsageError(f"{batch} do not fit into the memory of {trainer.device}: {advice}")

@@ -1,5 +1,7 @@
 """How a step follows from gradients: Adam, or Muon for kernels; and the running average of the weights."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -31,11 +33,11 @@ class Muon(torch.optim.Optimizer):
     ``torch.optim.Muon`` is the same for matrices, and takes no kernels.
     """
 
-    def __init__(self, kernels: list[Tensor], lr: float, momentum: float = 0.95) -> None:
+    def __init__(self, kernels: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:
         super().__init__(kernels, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One step, with Nesterov's look ahead; kernels of one shape are handled together."""
         for group in self.param_groups:
             alike: dict[torch.Size, list[Tensor]] = {}
@@ -43,7 +45,7 @@ class Muon(torch.optim.Optimizer):
                 if kernel.grad is not None:
                     alike.setdefault(kernel.shape, []).append(kernel)
             for shape, kernels in alike.items():
-                gradients = [kernel.grad for kernel in kernels]
+                gradients = [kernel.grad for kernel in kernels if kernel.grad is not None]
                 for kernel in kernels:
                     if "momentum" not in self.state[kernel]:
                         self.state[kernel]["momentum"] = torch.zeros_like(kernel)
@@ -52,8 +54,7 @@ class Muon(torch.optim.Optimizer):
                 ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
                 steps = orthogonalised(torch.stack(ahead).flatten(2))
                 size = 0.2 * max(steps.shape[-2:]) ** 0.5
-                steps = [step.reshape(shape) for step in steps]
-                torch._foreach_add_(kernels, steps, alpha=-size * group["lr"])
+                torch._foreach_add_(kernels, [step.reshape(shape) for step in steps], alpha=-size * group["lr"])
 
 
 def make_optimisers(name: str, model: nn.Module, lr: float) -> list[torch.optim.Optimizer]:

@@ -1,7 +1,7 @@
 """Several processes that train one network together (``torchrun``): who is who, and what they agree on."""
 
-import datetime
 import os
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -12,13 +12,16 @@ from srlib.device import widest
 
 def start(device: torch.device) -> torch.device:
     """Join the other processes that ``torchrun`` started, if it did; the device that is this process's own."""
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        if device.type == "cuda":
-            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
-            torch.cuda.set_device(device)
-        alone = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) <= torch.cuda.device_count()  # NCCL wants a card each
-        backend = "nccl" if device.type == "cuda" and alone else "gloo"
-        dist.init_process_group(backend, timeout=datetime.timedelta(minutes=10))
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return device
+    backend = "gloo"
+    if device.type == "cuda":
+        cards, local = torch.cuda.device_count(), int(os.environ["LOCAL_RANK"])
+        if int(os.environ.get("LOCAL_WORLD_SIZE", 1)) <= cards:
+            backend = "nccl"  # which wants a card for each process
+        device = torch.device("cuda", local % cards)
+        torch.cuda.set_device(device)
+    dist.init_process_group(backend, timeout=timedelta(minutes=10))
     return device
 
 
@@ -38,17 +41,15 @@ def from_rank_0(value: float, device: torch.device) -> float:
 
 def smallest(value: int, device: torch.device) -> int:
     """The smallest of all ranks' values, on every rank."""
-    if not dist.is_initialized():
-        return value
     shared = torch.tensor(value, device=device)
-    dist.all_reduce(shared, dist.ReduceOp.MIN)
+    if dist.is_initialized():
+        dist.all_reduce(shared, dist.ReduceOp.MIN)
     return int(shared)
 
 
 def gather(value: Any) -> list[Any]:
     """All ranks' values in order, on every rank."""
-    if not dist.is_initialized():
-        return [value]
-    values: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
+    values = [value] * rank_and_world()[1]
+    if dist.is_initialized():
+        dist.all_gather_object(values, value)
     return values

@@ -16,7 +16,7 @@ from srlib.images.tasks import as_task
 from srlib.models import build
 from srlib.train import ranks
 from srlib.train.callbacks import Callback, StopIfNotFinite, Validate
-from srlib.train.checkpoints import FORMAT, random_state, set_random_state
+from srlib.train.checkpoints import random_state, set_random_state
 from srlib.train.config import TrainConfig, learning_rate
 from srlib.train.losses import Loss, find_loss
 from srlib.train.memory import require_fits
@@ -116,7 +116,7 @@ class Trainer:
             model = build(config.model, config.task, config.scale, **config.options)
             if init is not None:
                 model.load_state_dict(init)
-            self.model: nn.Module = model.to(self.device, memory_format=torch.channels_last).train()
+            self.model = model.to(self.device).to(memory_format=torch.channels_last).train()
             if self.rank:  # ranks drop different units, and rank 0 the same as a process alone
                 torch.manual_seed(config.seed + self.rank * 1_000_003)
             self.random = random_state(self.device)
@@ -134,7 +134,7 @@ class Trainer:
     def state_dict(self) -> dict:
         """All that :meth:`load_state_dict` needs to go on. Every rank has to ask for it, since each has a part."""
         return {
-            "format": FORMAT, "config": asdict(self.config), "step": self.step, "seconds": self.seconds,
+            "config": asdict(self.config), "step": self.step, "seconds": self.seconds,
             "model": self.model.state_dict(), "average": self.average.model.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "random": ranks.gather(random_state(self.device)), "history": self.history,

@@ -1,0 +1,19 @@
+"""``python -m course``: the commands of the course."""
+
+import sys
+
+from srlib.commands import dispatch
+
+COMMANDS = {
+    "run": ("course.run", "execute the pages and write a report"),
+    "doctor": ("course.doctor", "check whether the course will run on this machine"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command of ``course``; the exit status."""
+    return dispatch("course", "A course on single-image super-resolution.", COMMANDS, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""A photo to the squares of 176 x 176 pixels that stand for it in the store, uint8 ``[3, 176, 176]`` RGB."""
+
+from collections.abc import Sequence
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from srlib.data.decode import ALIGNED, ORIENTATION, SmallPhoto, aligned, read
+from srlib.data.store import SIDE
+
+CROPS_OF = {"celeba": ("center", "lecture"), "folder": ("center", "tiles")}
+TILE_SCALES = (0.5, 0.25)  # shrunk to a half photos are sharp; a quarter shows more of the scene
+
+
+def cut(data: bytes, kind: str, crop: str) -> dict[str, np.ndarray]:
+    """The squares of a photo, each under what is put behind the photo's name. Raises BadPhoto or SmallPhoto."""
+    if kind == "celeba":
+        return {"": (center if crop == "center" else lecture)(aligned(data))}
+    image = read(data, 2 * SIDE if crop == "center" else 0)
+    if min(image.size) < SIDE:
+        raise SmallPhoto(f"{image.width}x{image.height}, the shorter side is below {SIDE}")
+    if crop == "center":
+        return {"": square(image)}
+    return {f"/{name}": tile for name, tile in tiles(image, _scales(image.size)).items()}
+
+
+def planned(file: str | Path, crop: str) -> list[str]:
+    """The names that :func:`cut` will give, by the photo's header alone; none where that cannot be read."""
+    if crop != "tiles":
+        return [""]
+    try:
+        with Image.open(file) as image:
+            exif = Image.Image.getexif(image)  # PNG's own method decodes all pixels
+            size = image.size[::-1] if exif.get(ORIENTATION, 1) > 4 else image.size
+    except Exception:  # of nearly every type; told when the photo is decoded
+        return []
+    return [f"/{name}" for scale in _scales(size) for name, _, _ in _grid(size, scale, SIDE)]
+
+
+def center(face: np.ndarray) -> np.ndarray:
+    """The middle of an aligned photo of CelebA ``[3, 218, 178]``, not resampled."""
+    left, top = (ALIGNED[0] - SIDE) // 2, (ALIGNED[1] - SIDE) // 2
+    return face[:, top : top + SIDE, left : left + SIDE]
+
+
+def lecture(face: np.ndarray) -> np.ndarray:
+    """The middle 178 rows of an aligned photo, by plain bilinear interpolation (not antialiased) to 176 x 176."""
+    top = (ALIGNED[1] - ALIGNED[0]) // 2
+    pixels = face[:, top : top + ALIGNED[0]].astype(np.float32)
+    # Centres of pixels lie at half-integers, so result i lies at i + (2 i + 1) / 176: after pixel i, and from the
+    # middle on after pixel i + 1. (PyTorch's interpolate does the same, with threads of its own in each of ours.)
+    share = (2 * np.arange(SIDE, dtype=np.float32) + 1) / SIDE
+    share = np.insert(share - (share >= 1), SIDE // 2, 0)  # pixel 88 begins no result
+    for _ in ("rows", "columns"):
+        pixels = pixels.swapaxes(1, 2)
+        pixels = np.delete(pixels[..., :-1] + share * np.diff(pixels), SIDE // 2, axis=2)
+    return (pixels + 0.5).astype(np.uint8)
+
+
+def square(image: Image.Image) -> np.ndarray:
+    """The middle square of any photo, shrunk to 176 x 176 by antialiased bicubic (Pillow)."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    middle = image.crop((left, top, left + side, top + side))
+    return np.asarray(middle.resize((SIDE, SIDE), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+
+
+def tiles(image: Image.Image, scales: Sequence[float], stride: int = SIDE) -> dict[str, np.ndarray]:
+    """Tiles that cover a photo evenly at each scale (antialiased bicubic, Pillow); names like s0.50/y000x176."""
+    found = {}
+    for scale in scales:
+        size = (round(image.width * scale), round(image.height * scale))
+        pixels = np.asarray(image.resize(size, Image.Resampling.BICUBIC))
+        for name, y, x in _grid(image.size, scale, stride):
+            found[name] = pixels[y : y + SIDE, x : x + SIDE].transpose(2, 0, 1)
+    return found
+
+
+def _scales(size: tuple[int, int]) -> list[float]:
+    """A half and a quarter where a tile fits in, else the full size."""
+    fitting = [scale for scale in (*TILE_SCALES, 1.0) if round(min(size) * scale) >= SIDE]
+    return fitting[:-1] or fitting
+
+
+def _grid(size: tuple[int, int], scale: float, stride: int) -> list[tuple[str, int, int]]:
+    """Name, top and left of all tiles of a photo of that size at a scale."""
+    left, top = (_starts(round(side * scale), stride) for side in size)
+    return [(f"s{scale:.2f}/y{y:03d}x{x:03d}", y, x) for y in top for x in left]
+
+
+def _starts(length: int, stride: int) -> list[int]:
+    """Evenly spaced starts of tiles that reach both ends of ``length``.
+
+    Neighbours lie at most ``stride`` apart; with stride = SIDE, as many tiles as still cover all but a few pixels.
+    """
+    rest = length - SIDE
+    steps = ceil(rest / stride) if stride < SIDE else round(rest / stride)
+    return [round(i * rest / steps) for i in range(steps + 1)] if steps else [rest // 2]

@@ -1,0 +1,132 @@
+"""What lies in a folder: CelebA in one of its layouts, or just photos. Nothing is decoded here."""
+
+import hashlib
+import os
+import stat
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from srlib.data import celeba
+from srlib.data.store import SPLITS
+from srlib.errors import UsageError
+from srlib.files import printable
+
+# Extensions that promise a photo. A file with another one is a photo all the same if its first bytes say so.
+PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".jp2", ".avif",
+            ".ppm", ".pgm", ".pbm", ".heic", ".heif", ".tga")  # fmt: skip
+MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*", b"P6\n", b"P5\n")
+
+
+class PhotoFile(NamedTuple):
+    """A file to decode: its path relative to the source's root, with /, and what tells that it changed."""
+
+    path: str
+    split: str
+    size: int
+    modified: int  # nanoseconds
+    mode: int
+
+
+@dataclass
+class Source:
+    """What was found in a folder."""
+
+    kind: str  # "celeba" or "folder"
+    root: Path  # where the paths of the photos start
+    photos: list[PhotoFile] = field(default_factory=list)  # sorted by path
+    bad: dict[str, str] = field(
+        default_factory=dict
+    )  # what ought to be a photo but cannot be read, with the reason
+    other: Counter[str] = field(default_factory=Counter)  # files that promise no photo, by extension
+    published: dict[str, int] = field(default_factory=dict)  # photos per split, by CelebA's partition file
+
+
+def find_source(folder: str | Path) -> Source:
+    """Look at a folder and list its photos.
+
+    Raises UsageError: no such folder, no photos in it, or a CelebA without its partition file.
+    """
+    root = Path(folder).expanduser().absolute()
+    if not root.is_dir():
+        wrong = f"{printable(root)} is a file" if root.exists() else f"no folder {printable(root)}"
+        raise UsageError(f'{wrong}: give a folder of photos, or "sample"')
+    try:
+        entries = dict(_walk(root, "", set()))
+    except PermissionError as error:
+        raise UsageError(f"{printable(error.filename or root)} cannot be listed: permission denied") from None
+    if found := celeba.layout(root, entries):
+        inside, partition = found
+        table = celeba.read_partition(partition)
+        counts = Counter(table.values())
+        source = Source("celeba", root / inside, published={split: counts[split] for split in SPLITS})
+        here = {entry.name: entry for path, entry in entries.items() if path.rpartition("/")[0] == inside}
+        _sort(here, lambda name: table.get(name.rpartition(".")[0], f"not listed in {partition.name}"), source)
+    else:
+        source = _sort(entries, split_of, Source("folder", root))
+    if not source.photos:
+        seen = ", ".join(f"{count} {ending}" for ending, count in source.other.most_common(5)) or "nothing"
+        unusable = f"; {len(source.bad)} unusable" if source.bad else ""
+        raise UsageError(f"no photos in {printable(source.root)}; found {seen}{unusable}")
+    return source
+
+
+def any_folder(root: Path) -> Source:
+    """The photos below a folder, if any, whatever they are. Raises PermissionError."""
+    return _sort(dict(_walk(root, "", set())), split_of, Source("folder", root))
+
+
+def split_of(path: str) -> str:
+    """The split of a photo in any folder: a hash of its relative path, 80 % train, 10 % val, 10 % test.
+
+    It depends on nothing else, so a photo stays where it is however the folder grows. The path is taken with / and
+    in Unicode's composed form (NFC), in which macOS, Linux and Windows agree.
+    """
+    plain = unicodedata.normalize("NFC", path).encode(errors="surrogatepass")
+    place = int.from_bytes(hashlib.blake2b(plain, digest_size=8).digest(), "big") / 2**64
+    return "train" if place < 0.8 else "val" if place < 0.9 else "test"
+
+
+def _walk(folder: Path | str, prefix: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """All files below a folder by their relative paths; linked folders are followed, each folder once."""
+    at = os.stat(folder)
+    if at.st_ino and (at.st_dev, at.st_ino) in seen:
+        return
+    seen.add((at.st_dev, at.st_ino))
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if not entry.is_dir():
+                yield prefix + entry.name, entry
+            elif not entry.name.startswith(".") and entry.name != "__MACOSX":
+                yield from _walk(entry.path, f"{prefix}{entry.name}/", seen)
+
+
+def _sort(files: Mapping[str, os.DirEntry[str]], split: Callable[[str], str], source: Source) -> Source:
+    """Put files among the photos of a source, the bad ones, or the others; a split may be the reason why not."""
+    for path, entry in sorted(files.items()):
+        ending = os.path.splitext(entry.name)[1].lower()
+        if entry.name.startswith(".") or not (ending in PICTURES or _starts_like_photo(entry)):
+            source.other[ending or "without extension"] += 1
+            continue
+        try:
+            found, chosen = entry.stat(), split(path)
+        except OSError as error:
+            source.bad[path] = "a link to nothing" if entry.is_symlink() else f"cannot be read: {error.strerror}"
+            continue
+        if chosen in SPLITS and stat.S_ISREG(found.st_mode):
+            source.photos.append(PhotoFile(path, chosen, found.st_size, found.st_mtime_ns, found.st_mode))
+        else:
+            source.bad[path] = "neither a file nor a folder" if chosen in SPLITS else chosen
+    return source
+
+
+def _starts_like_photo(entry: os.DirEntry[str]) -> bool:
+    try:
+        with open(entry.path if entry.is_file() else os.devnull, "rb") as file:  # a pipe would be waited for
+            head = file.read(12)
+    except OSError:
+        return False
+    return head.startswith(MAGIC) or (head[:4] == b"RIFF" and head[8:] == b"WEBP")

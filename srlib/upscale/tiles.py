@@ -1,0 +1,132 @@
+"""A whole photo through a network, tile by tile: what one pass over all of it gives, in little memory."""
+
+import copy
+from collections.abc import Iterator
+from itertools import product
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from tqdm.auto import tqdm
+
+from srlib import models
+from srlib.errors import UsageError
+from srlib.images.color import to_gray
+from srlib.images.degrade import upsample
+
+TILE = 256  # side in pixels of the photo; only speed and memory depend on it
+ACCEPTED = (
+    "a Pillow image, an array [h, w, C] or [h, w] of uint8, uint16, float32, or a float tensor [..., C, h, w]"
+)
+LEVELS = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535, np.dtype(np.float32): 1}
+
+
+@torch.enable_grad()
+def reach(network: nn.Module) -> tuple[int, int]:
+    """The scale of a network, and how many pixels of the input an output pixel can see to each side of its own.
+
+    By the gradient of one pixel's outputs, on a copy whose weights are all positive: no path is closed by a ReLU,
+    none cancels another. Raises UsageError where it is no less than 256."""
+    probe = copy.deepcopy(network).cpu().double().eval()
+    for value in (*probe.parameters(), *probe.buffers()):
+        value.data.fill_(0.01)
+    for middle in (16, 32, 64, 128, 256):
+        side = 2 * middle + 1
+        lr = torch.full((1, 3, side, side), 0.5, dtype=torch.float64, requires_grad=True)
+        hr = probe(lr)
+        scale = hr.shape[-1] // side
+        own = slice(scale * middle, scale * (middle + 1))
+        (seen,) = torch.autograd.grad(hr[..., own, own].sum(), lr)
+        farthest = int((seen[0].abs().sum(dim=0).nonzero() - middle).abs().max())
+        if farthest < middle:
+            return scale, farthest
+    raise UsageError("the network sees 256 pixels or more to a side: it cannot be used in tiles")
+
+
+def fill_transparent(pixels: np.ndarray) -> np.ndarray:
+    """Other colours for wholly transparent pixels, if any: their own would be drawn into visible neighbours.
+
+    Visible colours are averaged over squares of 2, 4, 8 ... pixels, weighted by alpha; each gap takes the smallest
+    square that has any."""
+    hidden = pixels[..., -1] == 0
+    if pixels.ndim < 3 or pixels.shape[2] % 2 or not hidden.any() or hidden.all():
+        return pixels
+    fill = torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1)[None]
+    fill[:, :-1] *= fill[:, -1:]
+    levels = []
+    while max(fill.shape[-2:]) > 1:
+        levels.append(fill)
+        fill = nn.functional.avg_pool2d(fill, 2, ceil_mode=True)
+    for level in reversed(levels):
+        coarse = nn.functional.interpolate(fill, scale_factor=2)[..., : level.shape[-2], : level.shape[-1]]
+        fill = torch.where(level[:, -1:] > 0, level, coarse)
+    colours = (fill[0, :-1] / fill[0, -1:]).permute(1, 2, 0).numpy()[hidden]
+    filled = pixels.copy()
+    filled[hidden, :-1] = colours if pixels.dtype == np.float32 else colours.round()
+    return filled
+
+
+class Enlarger:
+    """A network from RGB to RGB, made ready for photos: a folded copy on its device, with its ``scale``.
+
+    The result does not depend on ``tile``, the side of the tiles in pixels of the photo: each is computed with as
+    many pixels around it as the network can see, and where the photo ends it meets the same border as in one
+    pass over all. ``self_ensemble`` is the mean over 8 flips and rotations, at 8 times the cost."""
+
+    def __init__(
+        self, network: nn.Module, *, tile: int = TILE, device: torch.device, self_ensemble: bool = False
+    ) -> None:
+        if tile < 1:
+            raise UsageError(f"a tile must have at least 1 pixel a side, got {tile}")
+        network = models.folded(network).eval()
+        self.scale, seen = reach(network)
+        self.margin = max(seen, 2)  # 2 for the bicubic interpolation of alpha
+        self.tile, self.device = tile, device
+        self.least = 1 if isinstance(network, models.PerChannel) else 3  # channels that it takes
+        network = network.to(device).to(memory_format=torch.channels_last)
+        self.network = models.SelfEnsemble(network) if self_ensemble else network
+
+    def image(self, image: Image.Image) -> Image.Image:
+        """An image of mode L, LA, RGB, RGBA or I;16, enlarged in the same mode."""
+        enlarged = Image.new(image.mode, [self.scale * side for side in image.size], None)  # no memory is used yet
+        for top, left, part in self._tiles(np.asarray(image)):
+            enlarged.paste(Image.fromarray(part), (left, top))
+        return enlarged
+
+    def array(self, pixels: np.ndarray) -> np.ndarray:
+        """``[h, w]`` or ``[h, w, 1 to 4]`` of uint8, uint16, or float32 in [0, 1], enlarged, of the same type."""
+        kind, shape = getattr(pixels, "dtype", None), tuple(getattr(pixels, "shape", ()))
+        if kind not in LEVELS or len(shape) not in (2, 3) or 0 in shape or (*shape, 1)[2] > 4:
+            raise UsageError(f"cannot enlarge {type(pixels).__name__} {kind or ''} {shape or ''}: give {ACCEPTED}")
+        enlarged = np.empty((self.scale * shape[0], self.scale * shape[1], *shape[2:]), pixels.dtype)
+        for top, left, part in self._tiles(pixels):
+            enlarged[top : top + part.shape[0], left : left + part.shape[1]] = part
+        return enlarged
+
+    def _tiles(self, pixels: np.ndarray) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Top and left in the enlarged photo, and the pixels that belong there."""
+        (height, width), scale, tile, margin = pixels.shape[:2], self.scale, self.tile, self.margin
+        pixels = fill_transparent(pixels)
+        with tqdm(total=height * width, unit="px", unit_scale=True, leave=False, delay=1) as bar:
+            for top, left in product(range(0, height, tile), range(0, width, tile)):
+                above, before = max(0, top - margin), max(0, left - margin)
+                part = self._pass(pixels[above : top + tile + margin, before : left + tile + margin])
+                part = part[scale * (top - above) :, scale * (left - before) :][: scale * tile, : scale * tile]
+                yield scale * top, scale * left, part
+                bar.update(part.shape[0] * part.shape[1] // scale**2)
+
+    @torch.inference_mode()
+    def _pass(self, pixels: np.ndarray) -> np.ndarray:
+        """One pass of the network, channels last in memory as the pixels lie, rounded to the type that came in."""
+        levels = LEVELS[pixels.dtype]
+        lr = torch.from_numpy(np.atleast_3d(pixels).astype(np.float32)).to(self.device) / levels
+        lr = lr.permute(2, 0, 1)[None]
+        channels = 1 if lr.shape[1] < 3 else 3
+        hr = self.network(lr[:, :channels].expand(-1, max(channels, self.least), -1, -1))
+        hr = to_gray(hr) if hr.shape[1] > channels else hr
+        if lr.shape[1] > channels:
+            hr = torch.cat([hr, upsample(lr[:, channels:], self.scale)], dim=1)
+        hr = hr[0].clamp(0, 1).permute(1, 2, 0).mul(levels)
+        part = (hr if levels == 1 else hr.round()).cpu().numpy().astype(pixels.dtype, copy=False)
+        return part.reshape(*part.shape[:2], *pixels.shape[2:])

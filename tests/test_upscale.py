@@ -1,0 +1,188 @@
+"""A photo through a network: tiles that nobody can see, whatever comes in, and no colour from nowhere."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from photo_files import as_tensor, network, noise, picture, save_checkpoint
+from torch import nn
+
+import srlib.upscale as package
+from srlib import models
+from srlib.data import open_store
+from srlib.errors import UsageError
+from srlib.images.degrade import upsample
+from srlib.measure.evaluation import mean_psnr
+from srlib.upscale import SHIPPED, load_network, upscale
+from srlib.upscale.tiles import LEVELS, Enlarger, fill_transparent, reach
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("model", "wanted"),
+    [
+        (models.Interpolation("nearest"), (4, 0)),
+        (models.Interpolation("lanczos", 3), (3, 3)),
+        (models.build("subpixel"), (4, 2 + 1 + 1 + 1)),
+        (models.build("subpixel-bn-dropout", width=8), (4, 2 + 1 + 1 + 1)),
+        (models.build("residual", scale=2, width=4, depth=20), (2, 1 + 20 * 2 + 1)),
+        (models.PerChannel(models.build("residual", "gray-gray", width=8, depth=2)), (4, 1 + 2 * 2 + 1)),
+    ],
+)
+def test_reach_is_the_receptive_field_whatever_the_weights(model, wanted):
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.zeros_(layer.weight)
+            nn.init.constant_(layer.bias, -100)  # every ReLU is shut
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert reach(model) == wanted
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_network_that_sees_everything_cannot_be_tiled():
+    class Bright(nn.Module):
+        def forward(self, lr):
+            return upsample(lr, 4) * lr.mean()
+
+    with pytest.raises(UsageError, match="cannot be used in tiles"):
+        reach(Bright())
+
+
+@pytest.mark.parametrize("head", models.HEADS)
+def test_tiled_equals_one_pass(head):
+    torch.manual_seed(1)
+    model = models.upscaler(3, 3, body="plain", width=8, depth=2, head=head, init="orthogonal").eval()
+    enlarger = Enlarger(model, tile=19, device=CPU)
+    for shape in ((41, 58, 3), (1, 40, 3), (3, 2, 3)):  # the last are smaller than the overlap
+        pixels = noise(*shape)
+        with torch.no_grad():
+            whole = model(as_tensor(pixels))[0].clamp(0, 1).permute(1, 2, 0).numpy()
+        np.testing.assert_allclose(enlarger.array(pixels.astype(np.float32) / 255), whole, atol=2e-5)
+        assert np.abs(enlarger.array(pixels).astype(int) - np.rint(255 * whole)).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["per channel", "self-ensemble", "both", "gray", "alpha", "16 bits"])
+def test_tiled_equals_one_pass_for(kind):
+    model = network(task="gray-gray" if kind in ("per channel", "both") else "rgb-rgb")
+    model = models.PerChannel(model) if kind in ("per channel", "both") else model
+    pixels = noise(37, 50, *{"gray": (), "alpha": (4,)}.get(kind, (3,)))
+    pixels = pixels.astype(np.uint16) * 257 if kind == "16 bits" else pixels
+    options = {"device": CPU, "self_ensemble": kind in ("self-ensemble", "both")}
+    whole = Enlarger(model, tile=1000, **options).array(pixels)
+    assert (whole.shape, whole.dtype) == ((148, 200, *pixels.shape[2:]), pixels.dtype)
+    for tile in (12, 37):
+        tiled = Enlarger(model, tile=tile, **options).array(pixels)
+        assert np.abs(tiled.astype(int) - whole.astype(int)).max() <= 1
+
+
+def test_self_ensemble_is_the_mean_of_eight():
+    model, lr = network(), as_tensor(noise(9, 14, 3))
+    with torch.no_grad():
+        whole = models.SelfEnsemble(model)(lr)
+    ours = upscale(lr, model, self_ensemble=True, device="cpu", tile=8)
+    torch.testing.assert_close(ours, whole.clamp(0, 1), atol=2e-5, rtol=0)
+    assert not torch.allclose(ours, upscale(lr, model, device="cpu"), atol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "I;16"])
+def test_an_image_keeps_its_mode_and_is_enlarged_as_its_array(mode):
+    image = picture(mode, noise(10, 12, 3))
+    enlarged = upscale(image, network(), device="cpu")
+    assert (enlarged.mode, enlarged.size) == (mode, (48, 40))
+    np.testing.assert_array_equal(np.asarray(enlarged), upscale(np.asarray(image), network(), device="cpu"))
+
+
+def test_arrays_and_tensors_come_back_as_what_they_were():
+    pixels, model = noise(10, 12, 3), network().train()
+    expected = upscale(pixels, model, device="cpu")
+    one = upscale(as_tensor(pixels)[0].double(), model, device="cpu")
+    assert (one.shape, one.dtype) == ((3, 40, 48), torch.float64)
+    batch = upscale(as_tensor(pixels).repeat(2, 1, 1, 1), model, device="cpu")
+    torch.testing.assert_close(batch[1].double(), one)
+    np.testing.assert_array_equal((one * 255).round().permute(1, 2, 0).byte().numpy(), expected)
+    assert upscale(pixels[..., 0], model, device="cpu").shape == (40, 48)
+    assert upscale(as_tensor(pixels)[:, :1], network(scale=2), device="cpu").shape == (1, 1, 20, 24)
+    assert model.training, "the given network stays as it was"
+
+
+@pytest.mark.parametrize("image", ["photo.jpg", noise(8, 8, 5), noise(8), np.zeros((8, 8)), torch.zeros(8, 8),
+                                   torch.zeros(3, 8, 8, dtype=torch.uint8), noise(0, 8, 3)])  # fmt: skip
+def test_other_things_are_refused(image):
+    with pytest.raises(UsageError, match="cannot enlarge"):
+        upscale(image, network(), device="cpu")
+
+
+def test_gray_through_both_kinds_of_networks():
+    gray, model = noise(10, 12), network()
+    with torch.no_grad():
+        rgb = model(as_tensor(gray[..., None]).expand(-1, 3, -1, -1))[0].permute(1, 2, 0).numpy()
+    luma = (rgb @ np.array([0.299, 0.587, 0.114])).clip(0, 1)
+    assert np.abs(upscale(gray, model, device="cpu") - np.rint(255 * luma)).max() <= 1
+    own = models.PerChannel(network(task="gray-gray"))
+    three = upscale(np.repeat(gray[..., None], 3, axis=2), own, device="cpu")
+    np.testing.assert_array_equal(upscale(gray, own, device="cpu"), three[..., 1])
+
+
+def test_names_mean_own_weights_before_shipped_ones(tmp_path, monkeypatch):
+    runs, shipped = tmp_path / "runs", tmp_path / "weights"
+    monkeypatch.setattr(package, "SHIPPED", shipped)
+    for name in ("small", "base"):
+        save_checkpoint(shipped / f"{name}.pt")
+    assert load_network("base", runs)[1].endswith(str(shipped / "base.pt"))
+    for name in ("base", "v1.2"):
+        save_checkpoint(runs / name / "model.pt")
+        assert load_network(name, runs)[1].endswith(str(runs / name / "model.pt"))
+    choices = r"no model 'huge': choose one shipped \(base, small\), one in .*runs \(base, v1.2\), or a file"
+    with pytest.raises(UsageError, match=choices):
+        upscale(noise(8, 8, 3), "huge", runs=runs, device="cpu")
+    with pytest.raises(UsageError, match="no such checkpoint"):
+        load_network(tmp_path / "none.pt")
+    with pytest.raises(UsageError, match=r"gray-rgb network invents colours.*rgb-rgb or gray-gray"):
+        load_network(save_checkpoint(tmp_path / "a.pt", "gray-rgb"))
+    assert isinstance(load_network(save_checkpoint(tmp_path / "c.pt", "gray-gray"))[0], models.PerChannel)
+
+
+@pytest.mark.parametrize("name", ["small", "base"])
+def test_shipped_weights_score_what_their_table_says(name):
+    table = (SHIPPED / "README.md").read_text(encoding="utf-8")
+    ours, bicubic = map(float, re.search(rf"`{name}`.*\| ([\d.]+) dB \| ([\d.]+) dB \|", table).groups())
+    photos = open_store("sample").photos("test", CPU)
+    for model, written in ((load_network(name)[0], ours), (models.Interpolation(), bicubic)):
+        score = mean_psnr(model, photos, "rgb-rgb", kernel="bicubic", scale=4, device=CPU)
+        assert score == pytest.approx(written, abs=0.02)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_hidden_colours_do_not_bleed(dtype):
+    """A gray disc; under the transparency around it lies pure green, which bicubic alone would draw in."""
+    top = LEVELS[np.dtype(dtype)]
+    down, across = np.mgrid[:40, :30]
+    disc = (down - 19.5) ** 2 + (across - 14.5) ** 2 < 100
+    pixels = np.zeros((40, 30, 4), dtype)
+    pixels[..., 1] = top
+    pixels[disc] = (0.5 * top, 0.5 * top, 0.5 * top, top)
+    enlarged = upscale(pixels, models.Interpolation(), tile=16, device="cpu")
+    visible = enlarged[..., 3] > 0
+    assert 0.2 < visible.mean() < 0.35
+    np.testing.assert_allclose(enlarged[visible][:, :3] / top, 0.5, atol=0.003)
+    alpha = upsample(torch.from_numpy(disc.astype(np.float64)), 4).clamp(0, 1).numpy()
+    np.testing.assert_allclose(enlarged[..., 3] / top, alpha, atol=0.003)
+
+
+def test_filling_takes_the_nearest_colours_and_leaves_visible_ones():
+    pixels = np.zeros((64, 64, 4), np.uint8)
+    pixels[:, :20] = (200, 10, 10, 255)
+    pixels[:, 44:] = (10, 10, 200, 3)
+    filled = fill_transparent(pixels)
+    visible = pixels[..., 3] > 0
+    np.testing.assert_array_equal(filled[visible], pixels[visible])
+    np.testing.assert_array_equal(filled[..., 3], pixels[..., 3])
+    assert (filled[:, 20:24, 0] > 190).all()
+    assert (filled[:, 40:44, 2] > 190).all()
+    for shape in ((1, 40), (40, 1), (37, 5)):
+        pixels = np.full((*shape, 2), (77, 0), np.uint8)
+        pixels[-1, -1] = (200, 9)
+        assert (fill_transparent(pixels)[..., 0] == 200).all()
+    assert (upscale(np.full((5, 7, 4), 255, np.uint8), network(), device="cpu")[..., 3] == 255).all()

@@ -1,0 +1,178 @@
+"""``upscale`` as one meets it: names, refusals, failures, and nothing half-written."""
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from photo_files import command, files, noise, picture, saved, smooth
+from PIL import Image
+
+from srlib.data import decode
+from srlib.upscale import compare
+
+
+@pytest.fixture
+def upscale(tmp_path, monkeypatch):
+    return command(tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("words", "written"),
+    [
+        ("a.jpg", "a_x4.jpg"),
+        ("a.jpg --output b.png", "b.png"),
+        ("a.jpg --output new/deep/b.webp", "new/deep/b.webp"),
+        ("a.jpg --output out.v2/", "out.v2/a_x4.jpg"),
+        ("a.jpg dir/ünï✓.png --output out", "out/a_x4.jpg out/ünï✓_x4.png"),
+        ("dir", "dir/ünï✓_x4.png dir/in/c_x4.tif"),
+        ("dir a.jpg --output out", "out/ünï✓_x4.png out/in/c_x4.tif out/a_x4.jpg"),
+        ("a.jpg ./a.jpg a.jpg", "a_x4.jpg"),
+        ("dir/ünï✓.png dir --output dir", "dir/ünï✓_x4.png dir/in/c_x4.tif"),
+        ("a.jpg --compare --output out/b.jpg", "out/b.jpg out/a_compare.png"),
+    ],
+)
+def test_where_pictures_go(upscale, capsys, words, written):
+    for name in ("a.jpg", "dir/ünï✓.png", "dir/in/c.tif"):
+        saved(name)
+    Path("dir/notes.txt").write_text("no photo")
+    Path("dir/._c.tif").write_bytes(b"resource fork")
+    before = files()
+    assert upscale(*words.split()) == 0
+    assert files() - before == set(written.split())
+    out = capsys.readouterr().out
+    assert re.match(r"network: residual rgb-rgb, [\d,]+ parameters, .*tiny.pt, on cpu\n", out)
+    assert f"{written.split()[0]}: 48x40, " in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("none.jpg", "none.jpg: no such photo or folder"),
+        ("texts", "no photos in texts"),
+        ("old", "no photos in old, only 2 outputs of earlier runs"),
+        ("a.jpg --output b.xyz", "b.xyz: a file must end in .jpg, .*, .tiff; a folder in /"),
+        (
+            "a.jpg c.jpg --output b.jpg --force",
+            "b.jpg would be written twice, for a.jpg and c.jpg: give .*a folder",
+        ),
+        ("a.jpg --output a.jpg --force", "a.jpg is a folder or one of the photos"),
+        ("c.jpg", r"already there: c_x4.jpg \(1 in all\): add --force, or --output elsewhere"),
+        ("c.jpg --compare --force", "c_compare.png is a folder or one of the photos"),
+        ("twice --output out", "d_x4.png would be written twice, for twice.d.bmp and twice.d.png"),
+        ("a.jpg --compare --output a_compare.png", "a_compare.png would be written twice"),
+        ("a.jpg --tile 0", "a tile must have at least 1 pixel a side, got 0"),
+        ("a.jpg --model none.pt", "none.pt: no such checkpoint"),
+        ("a.jpg --model huge", "no model 'huge': choose one shipped"),
+        ("a.jpg --device abacus", "unknown device 'abacus'"),
+    ],
+)
+def test_wrong_usage_is_told_before_work_starts(upscale, capsys, words, message):
+    for name in ("a.jpg", "c.jpg", "c_x4.jpg", "twice/d.bmp", "twice/d.png", "old/e_x4.jpg", "old/e_compare.png"):
+        saved(name)
+    Path("c_compare.png").mkdir()
+    saved("texts/read.txt", format="PNG").write_text("no photo")
+    before = {name: Path(name).read_bytes() for name in files()}
+    assert upscale(*words.split()) == 2
+    assert re.match(f"error: .*{message}", capsys.readouterr().err)
+    assert {name: Path(name).read_bytes() for name in files()} == before
+
+
+def test_outputs_of_earlier_runs_are_passed_over_with_a_word_and_overwritten_by_force(upscale, capsys):
+    saved("photos/a.png")
+    assert upscale("photos", "--compare") == 0
+    Path("photos/a_compare.png").write_text("old")
+    assert upscale("photos", "--compare", "--force") == 0
+    assert Image.open("photos/a_compare.png").mode == "RGB"
+    assert files() == {"photos/a.png", "photos/a_x4.png", "photos/a_compare.png"}
+    assert "photos: 2 outputs of earlier runs (_x4, _compare) are passed over" in capsys.readouterr().out
+    assert upscale("photos/a_x4.png") == 0, "whoever names one means it"
+
+
+def test_a_bad_file_is_named_and_the_rest_goes_on(upscale, capsys, monkeypatch):
+    for name in ("photos/a.jpg", "photos/z.png", "photos/sub/m.webp"):
+        saved(name)
+    saved("photos/e.png", size=(60, 60))
+    contents = {"b.jpg": b"", "c.jpg": Path("photos/a.jpg").read_bytes()[:400], "d.png": b"no picture",
+                "h.heic": b"\0\0\0\x18ftypheic"}  # fmt: skip
+    for name, content in contents.items():
+        Path("photos", name).write_bytes(content)
+    Image.fromarray(np.full((6, 8), 3.5, np.float32)).save("photos/t.tif")
+    os.symlink("nowhere", "photos/f.jpg")
+    monkeypatch.setattr(decode, "MAX_PIXELS", 3000)
+    assert upscale("photos", "--output", "out") == 1
+    assert files("out") == {"a_x4.jpg", "z_x4.png", "sub/m_x4.webp"}
+    out, err = capsys.readouterr()
+    for reason in ("b.jpg: empty file", "c.jpg: broken", "d.png: not an image", "e.png: 60x60, above the limit",
+                   "f.jpg: a link to nothing", "h.heic: HEIC", "t.tif: mode F with values 3.5"):  # fmt: skip
+        assert f"failed: photos/{reason}" in err
+    assert "3 of 10 photos enlarged in " in out
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "status"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device", 1),
+        (ValueError("encoder"), "cannot be written as PNG: encoder", 1),
+        (MemoryError(), "does not fit into memory", 1),
+        (signal.SIGINT, "", 130),
+        (signal.SIGTERM, "", 143),
+    ],
+)
+def test_a_failed_or_stopped_write_leaves_the_old_file(upscale, capsys, monkeypatch, error, reason, status):
+    def fail(self, path, *args, **options):
+        Path(path).write_bytes(b"half of a pic")
+        if isinstance(error, signal.Signals):
+            signal.raise_signal(error)
+        raise error
+
+    saved("a.png")
+    Path("a_x4.png").write_text("old")
+    monkeypatch.setattr(Image.Image, "save", fail)
+    if error == signal.SIGTERM:
+        with pytest.raises(SystemExit, match="143"):
+            upscale("a.png", "--force")
+    else:
+        assert upscale("a.png", "--force") == status
+    assert files() == {"a.png", "a_x4.png"}
+    assert Path("a_x4.png").read_text() == "old"
+    assert reason in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_to(upscale, capsys):
+    saved("a.png")
+    assert upscale("a.png", "--output", "a.png/below/") == 1, "a file in the place of a folder"
+    assert "failed: cannot write to a.png/below (" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "LA", "I;16", "RGB"])
+def test_compare_shows_the_same_crop_three_ways(upscale, mode):
+    pixels = smooth(200, 150)
+    pixels[80:112, 96:128] = noise(32, 32, 3)  # the most detailed place
+    picture(mode, pixels).save("a.png")
+    picture(mode, noise(5, 3, 3)).save("tiny.png")
+    assert upscale("a.png", "tiny.png", "--compare", "--tile", 64) == 0
+    sheet = np.asarray(Image.open("a_compare.png"))
+    gap, strip, side = compare.GAP, compare.STRIP, compare.PANEL
+    assert sheet.shape == (side + strip + gap, 3 * side + 4 * gap, 3)
+    panels = [sheet[strip : strip + side, x : x + side] for x in range(gap, 3 * (side + gap), side + gap)]
+    nearest, bicubic, ours = (panel[::2, ::2].astype(int) for panel in panels)
+    assert (panels[2][1::2, 1::2] == ours).all(), "zoomed by whole pixels"
+    photo, enlarged = (np.asarray(decode.to_rgb(Image.open(name))) for name in ("a.png", "a_x4.png"))
+    places = [(y, x) for y in range(0, 87, 16) for x in range(0, 137, 16)]
+    ((top, left),) = [(y, x) for y, x in places if (photo[y:, x:][:64, :64] == nearest[::4, ::4]).all()]
+    assert 48 <= top <= 80
+    assert 64 <= left <= 96
+    assert np.abs(ours - enlarged[4 * top : 4 * top + 256, 4 * left : 4 * left + 256]).max() <= 1
+    assert np.abs(bicubic - ours).mean() < np.abs(nearest - ours).mean()
+    assert (sheet[:strip] < 128).any(), "labels"
+
+
+def test_options_reach_the_network(upscale):
+    Image.fromarray(noise(20, 20, 3)).save("a.png")
+    for name, options in {"plain": (), "tiled": ("--tile", 6), "ensemble": ("--self-ensemble",)}.items():
+        assert upscale("a.png", "--output", f"{name}.png", *options) == 0
+    plain, tiled, ensemble = (np.asarray(Image.open(f"{n}.png"), int) for n in ("plain", "tiled", "ensemble"))
+    assert np.abs(plain - tiled).max() <= 1 < np.abs(plain - ensemble).max()
