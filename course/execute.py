@@ -37,7 +37,7 @@ def kernels(log: Path, fresh: float = 0.0, precision: str = "auto") -> Iterator[
     if fresh:
         os.environ["SRLIB_FRESH"] = str(fresh)
     try:
-        with log.open("a", encoding="utf-8") as file:
+        with log.open("a", buffering=1, encoding="utf-8") as file:
             os.dup2(file.fileno(), 2)
             yield file
     finally:

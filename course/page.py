@@ -59,7 +59,13 @@ class Page:
         Options are those of :func:`srlib.train.experiments.train_once`: ``init``, ``loss``, ``measure``, ``say``.
         """
         return train_once(
-            config, self.store, self.runs, device=self.device, precision=self.precision, fresh=self.fresh, **options
+            config,
+            self.store,
+            self.runs,
+            device=self.device,
+            precision=self.precision,
+            fresh=self.fresh,
+            **options,
         )
 
     def record(self, key: str, value: float | int | str | bool, unit: str = "") -> None:

@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from srlib.measure.grids import power_spectrum
+
 # Okabe and Ito 2008: eight colours that stay apart under every common colour blindness.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#B8A800")
 DPI = 100  # one figure pixel per picture pixel and zoom step
@@ -158,8 +160,6 @@ def radial_spectrum(pictures: Tensor, bins: int = 44) -> tuple[np.ndarray, np.nd
     Returns:
         (frequency in cycles per pixel, 0 to 0.5; power in dB).
     """
-    from srlib.measure.grids import power_spectrum
-
     power = power_spectrum(pictures).mean(dim=0).cpu().numpy()
     fy, fx = np.meshgrid(*(np.fft.fftfreq(n) for n in power.shape), indexing="ij")
     radius = np.hypot(fy, fx).ravel()
@@ -176,8 +176,6 @@ def spectrum_picture(picture: Tensor) -> Tensor:
 
     Black is 70 dB below the strongest frequency.
     """
-    from srlib.measure.grids import power_spectrum
-
     power = torch.fft.fftshift(power_spectrum(picture[None])[0])
     level = 10 * torch.log10(power + 1e-20)
     return ((level - level.max()) / 70 + 1).clamp(0, 1).float()[None]

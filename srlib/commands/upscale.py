@@ -53,10 +53,11 @@ def main(args: argparse.Namespace) -> int:
             tqdm.write(_enlarge(photo, outputs, enlarger, Path(args.model)))
         except (BadPhoto, OSError, MemoryError, torch.OutOfMemoryError) as error:
             failed[photo] = getattr(error, "strerror", "") or str(error) or "does not fit into memory"
-    for photo, reason in failed.items():
-        print(f"failed: {printable(photo)}: {reason}", file=sys.stderr)
-    if total > 1:
+            tqdm.write(f"failed: {printable(photo)}: {failed[photo]}", file=sys.stderr)
+    if total > 1 or not plan:
         print(f"{total - len(failed)} of {total} photos enlarged in {time.perf_counter() - start:.1f} s")
+        for photo, reason in failed.items():
+            print(f"failed: {printable(photo)}: {reason}", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -119,8 +120,9 @@ def _plan(args: argparse.Namespace, ending: str) -> tuple[dict[Path, list[Path]]
             owner[path.resolve()] = photo
     paths = [path for outputs in plan.values() for path in outputs]
     if (there := [path for path in paths if os.path.lexists(path)]) and not args.force:
-        names = ", ".join(map(printable, there[:3])) + ", ..." * (len(there) > 3)
-        raise UsageError(f"already there: {names} ({len(there)} in all): add --force, or --output elsewhere")
+        raise UsageError(
+            f"already there: {printable(there[0])} ({len(there)} in all): add --force, or --output elsewhere"
+        )
     for folder in {path.parent for path in paths}:
         try:
             folder.mkdir(parents=True, exist_ok=True)

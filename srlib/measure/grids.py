@@ -52,6 +52,16 @@ def _hann(h: int, w: int) -> Tensor:
     return down[:, None] * across
 
 
+def power_spectrum(x: Tensor) -> Tensor:
+    """Power of the mean over channels under a Hann window, ``[N, C, H, W]`` to ``[N, H, W]``, in FFT order.
+
+    Without the mean, and windowed, so that a line stays sharp and the picture's border adds no cross.
+    """
+    x = wide(x).mean(dim=1)
+    window = placed(_hann, tuple(x.shape[-2:]), x.dtype, x.device)
+    return torch.fft.fft2((x - x.mean(dim=(1, 2), keepdim=True)) * window).abs().square() / window.square().sum()
+
+
 def _lines(images: Tensor, period: int, without: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """For each harmonic, ``[harmonics, N]``: power at its bin, mean within one bin, mean of the surroundings.
 
@@ -61,10 +71,8 @@ def _lines(images: Tensor, period: int, without: int | None = None) -> tuple[Ten
     h, w = images.shape[-2:]
     if h % period or w % period or min(h, w) < 8 * period:
         raise ValueError(f"need sides that are multiples of {period} and at least {8 * period}, got {h} x {w}")
-    x = wide(images).mean(dim=1)
-    window = placed(_hann, (h, w), x.dtype, x.device)
-    power = torch.fft.fft2((x - x.mean(dim=(1, 2), keepdim=True)) * window).abs().square() / window.square().sum()
-    offsets = torch.arange(-6, 7, device=x.device)
+    power = power_spectrum(images)
+    offsets = torch.arange(-6, 7, device=power.device)
     down, across = offsets[:, None].abs(), offsets.abs()
     far, lines = torch.maximum(down, across) >= 3, []
     for i, j in [(i, j) for i in range(period) for j in range(period) if i or j]:
