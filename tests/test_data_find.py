@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
@@ -31,23 +32,22 @@ def partition(folder: Path, kind: str = "csv") -> Path:
     return path
 
 
+KAGGLE = "archive/img_align_celeba"
 # name: (where the photos are, where the partition file is and of which kind, what the user points at)
 LAYOUTS = {
     "torchvision": ("celeba/img_align_celeba", "celeba", "txt", "celeba"),
     "torchvision, its root": ("celeba/img_align_celeba", "celeba", "txt", "."),
     "torchvision, the photos": ("celeba/img_align_celeba", "celeba", "txt", "celeba/img_align_celeba"),
     "as published": ("CelebA/Img/img_align_celeba", "CelebA/Eval", "txt", "CelebA"),
-    "Kaggle": ("archive/img_align_celeba/img_align_celeba", "archive", "csv", "archive"),
-    "Kaggle, one level more": ("archive/img_align_celeba/img_align_celeba", "archive", "csv", "."),
-    "Kaggle, one level less": ("archive/img_align_celeba/img_align_celeba", "archive", "csv",
-                               "archive/img_align_celeba"),
-    "Kaggle, the photos": ("archive/img_align_celeba/img_align_celeba", "archive", "csv",
-                           "archive/img_align_celeba/img_align_celeba"),
-    "Kaggle, one folder of two": ("archive/img_align_celeba", "archive", "csv", "archive"),
+    "Kaggle": (f"{KAGGLE}/img_align_celeba", "archive", "csv", "archive"),
+    "Kaggle, one level more": (f"{KAGGLE}/img_align_celeba", "archive", "csv", "."),
+    "Kaggle, one level less": (f"{KAGGLE}/img_align_celeba", "archive", "csv", KAGGLE),
+    "Kaggle, the photos": (f"{KAGGLE}/img_align_celeba", "archive", "csv", f"{KAGGLE}/img_align_celeba"),
+    "Kaggle, one folder of two": (KAGGLE, "archive", "csv", "archive"),
     "both in one folder": ("faces", "faces", "csv", "faces"),
     "partition among the photos": ("celeba/img_align_celeba", "celeba/img_align_celeba", "csv", "celeba"),
     "photos loose beside a subfolder": ("faces/all", "faces", "txt", "faces"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -73,19 +73,16 @@ def test_png_photos_go_by_the_same_list_and_an_unlisted_one_is_named(tmp_path: P
     assert source.other == {".txt": 1}
 
 
-@pytest.mark.parametrize("given", ["img_align_celeba", "renamed"])
-def test_without_a_partition_file_the_error_says_what_is_missing(tmp_path: Path, given: str) -> None:
-    with pytest.raises(UsageError, match=r"list_eval_partition\.csv.* is missing.*mmlab.*kaggle"):
-        find_source(faces(tmp_path / given))
-
-
-def test_without_photos_the_error_says_what_is_missing(tmp_path: Path) -> None:
-    partition(tmp_path)
+def test_photos_without_a_partition_file_and_the_other_way_round(tmp_path: Path) -> None:
+    for given in ("img_align_celeba", "renamed"):
+        with pytest.raises(UsageError, match=r"list_eval_partition\.csv.* is missing.*mmlab.*kaggle"):
+            find_source(faces(tmp_path / given))
+    folder = partition(tmp_path / "alone").parent
     with pytest.raises(UsageError, match=r"no photos like 000001\.jpg: put the photos"):
-        find_source(tmp_path)
-    (tmp_path / "img_align_celeba.zip").write_bytes(b"PK")
+        find_source(folder)
+    (folder / "img_align_celeba.zip").write_bytes(b"PK")
     with pytest.raises(UsageError, match=r"unpack .*img_align_celeba\.zip"):
-        find_source(tmp_path)
+        find_source(folder)
 
 
 def test_a_broken_partition_file_is_named_with_its_line(tmp_path: Path) -> None:
@@ -111,16 +108,10 @@ def test_the_shared_part_of_celeba() -> None:
     assert not source.bad
 
 
-def test_a_failed_download_is_told_in_a_line_with_the_way_by_hand(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(root: str, split: str, download: bool) -> None:
-        raise RuntimeError("The daily quota is exceeded\nand much more")
-
-    monkeypatch.setattr("torchvision.datasets.CelebA", fail)
-    with pytest.raises(
-        DataError, match=r"\(RuntimeError: The daily quota is exceeded\)\. By hand:.*mmlab.*kaggle"
-    ):
+def test_a_failed_download_is_told_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quota = RuntimeError("The quota is exceeded\nand much more")
+    monkeypatch.setattr("torchvision.datasets.CelebA", Mock(side_effect=quota))
+    with pytest.raises(DataError, match=r"\(RuntimeError: The quota is exceeded\)\. By hand:.*mmlab.*kaggle"):
         celeba.fetch(tmp_path)
 
 
@@ -161,25 +152,15 @@ def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
     assert [photo.path for photo in any_folder(tmp_path / "photos").photos] == ["inner/a.png"]
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda p: None, "no folder"),
-        (lambda p: p.write_text("a file"), "is a file"),
-        (lambda p: p.mkdir(), "no photos in .*found nothing"),
-        (lambda p: (p.mkdir(), (p / "film.mov").write_bytes(b"x")), r"no photos in .*found 1 \.mov"),
-    ],
-)
-def test_what_is_no_folder_of_photos(tmp_path: Path, make: object, message: str) -> None:
-    make(tmp_path / "given")
-    with pytest.raises(UsageError, match=message):
-        find_source(tmp_path / "given")
+def test_what_is_no_folder_of_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(name: str, message: str) -> None:
+        with pytest.raises(UsageError, match=message):
+            find_source(tmp_path / name)
 
-
-def test_a_folder_that_may_not_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: object) -> None:
-        raise PermissionError(13, "Permission denied", str(path))
-
-    monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(UsageError, match="cannot be listed: permission denied"):
-        find_source(tmp_path)
+    refused("nothing", "no folder .*nothing: give a folder of photos")
+    refused("", "no photos in .*found nothing")
+    (tmp_path / "film.mov").write_bytes(b"x")
+    refused("film.mov", r"film\.mov is a file")
+    refused("", r"no photos in .*found 1 \.mov")
+    monkeypatch.setattr(os, "scandir", Mock(side_effect=PermissionError(13, "Permission denied", "photos")))
+    refused("", "photos cannot be listed: permission denied")

@@ -7,6 +7,7 @@ from torch import nn
 from srlib.data import open_store
 from srlib.images.color import to_gray
 from srlib.images.degrade import degrade, upsample
+from srlib.measure import grids
 from srlib.measure.grids import add_grid, grid_levels, line_excess, phase_error, phase_pattern, phases, ripple
 from srlib.models import HEADS, Interpolation, TiedConv2d, tying, upscaler
 
@@ -69,6 +70,7 @@ def test_photos_noise_and_blur_stay_quiet(photos):
     blurred = nn.functional.avg_pool2d(photos, 5, stride=1)[..., 2:-2, 2:-2]
     for picture in (photos, photos + noise, noise, blurred):
         assert float(line_excess(picture[..., :168, :168], 4).mean()) < 1
+    assert float(grids.power_spectrum(noise).mean()) == pytest.approx((8 / 255) ** 2, rel=0.05)
     assert float(line_excess(photos, 4).mean()) == pytest.approx(-0.9, abs=0.6)
     small = degrade(photos, "bicubic", 4, round_lr=True)
     for smooth in ("bilinear", "bicubic"):
