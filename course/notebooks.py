@@ -47,21 +47,22 @@ def write(path: Path, notebook: Any) -> None:
         aside.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
 
 
-def select(numbers: list[str] | None) -> list[str]:
-    """The names of the pages with these numbers, all without, in reading order.
+def select(asked: list[str] | None) -> list[str]:
+    """The pages that are asked for by number or name, all without, in reading order.
 
     UsageError where one is not there or has other parameters than the five, of which papermill would only warn.
     """
     from papermill import inspect_notebook  # takes seconds to import
 
-    if unknown := set(numbers or ()) - {name[:2] for name in NAMES}:
+    known = {word: name for name in NAMES for word in (name, name[:2], name[1])}
+    if unknown := set(asked or ()) - known.keys():
         raise UsageError(f"no page {', '.join(sorted(unknown))}: choose from {', '.join(n[:2] for n in NAMES)}")
-    names = [name for name in NAMES if not numbers or name[:2] in numbers]
+    names = sorted({known[word] for word in asked or NAMES})
     for path in (folder() / f"{name}.ipynb" for name in names):
         found = inspect_notebook(str(path)) if path.exists() else {}
         if found.keys() != PARAMETERS.keys():
             raise UsageError(
-                f"{path} needs a cell tagged 'parameters' with {', '.join(PARAMETERS)}; has {[*found]}"
+                f"{path}: needs a cell tagged 'parameters' with {', '.join(PARAMETERS)}; has {[*found]}"
             )
     return names
 

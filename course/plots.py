@@ -2,11 +2,13 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from cycler import cycler
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
@@ -16,12 +18,12 @@ from srlib.measure.grids import power_spectrum
 # Okabe and Ito 2008: eight colours that stay apart under every common colour blindness.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#B8A800")
 DPI = 100  # one figure pixel per picture pixel and zoom step
-_STYLE = {
+_STYLE: dict[str, Any] = {
     "figure.dpi": DPI,
     "savefig.dpi": DPI,
     "figure.figsize": (8.0, 3.6),
     "figure.constrained_layout.use": True,
-    "axes.prop_cycle": mpl.cycler(color=PALETTE),
+    "axes.prop_cycle": cycler(color=PALETTE),
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -40,7 +42,7 @@ _STYLE = {
 
 def use_style() -> None:
     """Set matplotlib to the style of the series; ``open_page`` calls it."""
-    mpl.rcParams.update(_STYLE)
+    mpl.rcParams.update(_STYLE)  # type: ignore[arg-type]
 
 
 def show(figure: Figure, alt: str) -> None:

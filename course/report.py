@@ -27,19 +27,15 @@ def index(run: Mapping[str, Any], notebooks: Mapping[str, Any], differences: lis
         done = page.metadata.srlib
         link = f'[{pages.title(page)}]({name}.ipynb) (<a href="{name}.ipynb">notebook</a>)'
         rows.append((link, done.finished[:16].replace("T", " "), results.duration(done.wall_seconds)))
-    ledger = results.collect(*notebooks.values())
+    ledger, environment = results.collect(*notebooks.values()), json.dumps(run, indent=1)
     photos = "a few bundled photos: an illustration, not a verdict" if run["data"] == "sample" else run["data"]
-    text = (
-        f"# Single-image super-resolution: what this run found\n\nPhotos: {photos}. Budget: {run['budget']}.\n\n"
-    )
-    text += f"## The pages\n\n{results.table(head, rows)}\n\n## The results\n\n"
+    text = f"# Single-image super-resolution: what this run found\n\nPhotos: {photos}.\n\n## The pages\n\n"
+    text += f"{results.table(head, rows)}\n\n## The results\n\n"
     if differences is not None:
         text += "Not as in `expected/`:\n\n" if differences else "All within the tolerances of `expected/`.\n\n"
         text += "".join(f"* {difference}\n" for difference in differences) + "\n"
     text += f"{results.table_markdown(results.headline(ledger))}\n\n## All that the pages recorded\n\n"
-    text += (
-        f"{results.table_markdown(ledger)}\n\n## The environment\n\n```json\n{json.dumps(run, indent=1)}\n```\n\n"
-    )
+    text += f"{results.table_markdown(ledger)}\n\n## The environment\n\n```json\n{environment}\n```\n\n"
     text += " ".join(f'<a href="{name}">{name}</a>' for name in ("results.json", "environment.json", "run.log"))
     return new_notebook(cells=[new_markdown_cell(text)], metadata={"title": f"{run['data']}, {run['budget']}"})
 

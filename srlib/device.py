@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -40,7 +41,8 @@ def choose_precision(device: torch.device, wanted: str = "auto") -> tuple[torch.
     """
     if wanted not in PRECISIONS:
         raise UsageError(f"unknown precision {wanted!r}: choose from {', '.join(PRECISIONS)}")
-    return _automatic(device) if wanted == "auto" else (PRECISIONS[wanted], f"{wanted} as asked")
+    dtype = PRECISIONS[wanted]
+    return _automatic(device) if dtype is None else (dtype, f"{wanted} as asked")
 
 
 def _automatic(device: torch.device) -> tuple[torch.dtype, str]:
@@ -62,7 +64,7 @@ def exact_float32() -> Iterator[None]:
 
     A score or a meter inside is comparable between a GPU and a CPU.
     """
-    backends = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    backends: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
     before = [backend.allow_tf32 for backend in backends]
     try:
         for backend in backends:

@@ -51,7 +51,7 @@ PINNED = {  # batch size, patch, seed and more, and what 6 batches of crops and 
 @pytest.mark.parametrize("hold", [False, True])
 @pytest.mark.parametrize("pinned", PINNED)
 def test_these_crops_never_change(store: Store, pinned: str, hold: bool) -> None:
-    """Recorded scores hang on which crops a seed gives; and indexing on the device gives those that slices give."""
+    """Recorded scores hang on which crops a seed gives; indexing on the device gives those that slices give."""
     split, size, patch, seed, more = PINNED[pinned]
     batches, digest = Batches(store, split, size, patch, seed=seed, hold=hold, **more), hashlib.sha1()
     for step in (0, 1, 13, 14, 15, 1000):

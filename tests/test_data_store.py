@@ -129,9 +129,10 @@ def test_an_interrupted_build_goes_on_unless_the_folder_changed(
             raise KeyboardInterrupt
         return cut(data, kind, crop)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(build, "cut", stopping)
-        open_store(photos, runs)
+        with pytest.raises(KeyboardInterrupt):
+            open_store(photos, runs)
     assert "the same command goes on from here" in capsys.readouterr().out
     if changed:
         generate(photos, 101)
@@ -146,9 +147,8 @@ def test_a_full_disk_is_told_before_the_work(photos: Path, runs: Path, monkeypat
         patch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 5 * 10**6))
         with pytest.raises(DataError, match=r"needs 76 MB in .*stores, where 5 MB are free.*--runs"):
             open_store(photos, runs)
-    monkeypatch.setattr(
-        os, "posix_fallocate", Mock(side_effect=OSError(28, "No space left on device")), raising=False
-    )
+    full = Mock(side_effect=OSError(28, "No space left on device"))
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
     with pytest.raises(DataError, match=r"stores: No space left on device; .* the next try goes on from there"):
         open_store(photos, runs)
 
@@ -157,13 +157,11 @@ def test_a_full_disk_is_told_before_the_work(photos: Path, runs: Path, monkeypat
 FORKS = """
 import os, random, signal, sys, time
 from srlib.data import open_store
-
 def start():
     if child := os.fork():
         return child
     print(len(open_store(*sys.argv[1:])), flush=True)
     os._exit(0)
-
 """
 KILLS = """
 for _ in range(5):
@@ -221,8 +219,7 @@ def test_celeba_with_both_crops(tmp_path: Path, runs: Path, capsys: pytest.Captu
     partition(tmp_path)
     for crop in ("center", "lecture"):
         assert main(["cache", "--data", str(tmp_path), "--runs", str(runs), "--crop", crop]) == 0
-        expected = f"celeba, 3 photos of 176x176 ({crop}): train 2 of 3, val 1 of 1, test 0 of 1"
-        assert expected in capsys.readouterr().out
+        assert f"({crop}): train 2 of 3, val 1 of 1, test 0 of 1" in capsys.readouterr().out
     assert len(stores(runs)) == 2
 
 

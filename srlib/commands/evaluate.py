@@ -92,7 +92,7 @@ def read_pairs(files: dict, scale: int, device: torch.device) -> Iterator[tuple[
         for path in paths:
             try:
                 with Image.open(path) as image:
-                    array = np.atleast_3d(image.convert("L" if image.mode in ("L", "1") else "RGB"))
+                    array = np.atleast_3d(np.asarray(image.convert("L" if image.mode in ("L", "1") else "RGB")))
             except OSError as error:
                 raise UsageError(f"{path}: not readable as a picture ({error})") from None
             pictures.append(torch.tensor(array, device=device).permute(2, 0, 1)[None].float() / 255)

@@ -74,14 +74,14 @@ def joined(tables: list[Table]) -> dict[str, np.ndarray]:
 def evaluate(model: nn.Module, photos: Tensor, task: str, *, crop_border: int = 0, perceptual: bool = False,
              **how: Any) -> dict[str, np.ndarray]:  # fmt: skip
     """:func:`score` of a network, one number per photo; ``how`` is kernel, scale and device."""
-    options = {"crop_border": crop_border, "perceptual": perceptual}
+    options: dict[str, Any] = {"crop_border": crop_border, "perceptual": perceptual}
     pairs = chunks(photos, task, **how)
     return joined(passes(lambda _, *pictures: score(*pictures, **options), model, pairs, how["device"]))
 
 
 def mean_psnr(model: nn.Module, photos: Tensor, task: str, **how: Any) -> float:
     """Mean over the photos of their PSNR in dB, of the task's channels; ``how`` is kernel, scale and device."""
-    options = {"crop_border": 0, "channels": "as-is"}
+    options: dict[str, Any] = {"crop_border": 0, "channels": "as-is"}
     pairs = chunks(photos, task, **how)
     errors = passes(lambda _, *pictures: metrics.mse(*pictures, **options), model, pairs, how["device"])
     return float(metrics.to_decibel(torch.cat(errors)).mean())

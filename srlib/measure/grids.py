@@ -83,7 +83,8 @@ def _lines(images: Tensor, period: int, without: int | None = None) -> tuple[Ten
         patch = power[:, rows[:, None], columns]
         mean = (patch * around).sum(dim=(1, 2)) / around.sum()
         lines.append(torch.stack([patch[:, 6, 6], patch[:, 5:8, 5:8].mean(dim=(1, 2)), mean]))
-    return torch.stack(lines, dim=1).unbind()
+    line, near, ring = torch.stack(lines, dim=1)
+    return line, near, ring
 
 
 def line_excess(images: Tensor, period: int, *, without: int | None = None) -> Tensor:

@@ -54,8 +54,9 @@ def mse(output: Tensor, target: Tensor, *, crop_border: int, channels: str, clam
 
 def to_decibel(mean_squared_error: Tensor | float, max_value: float | Tensor = 1.0) -> Tensor:
     """``10 log10(max^2 / mse)``, infinite where the error is zero."""
-    given = isinstance(mean_squared_error, Tensor)
-    error = wide(mean_squared_error) if given else torch.as_tensor(mean_squared_error, dtype=torch.float64)
+    if not isinstance(mean_squared_error, Tensor):
+        mean_squared_error = torch.tensor(mean_squared_error, dtype=torch.float64)
+    error = wide(mean_squared_error)
     return 20 * torch.log10(torch.as_tensor(max_value, dtype=error.dtype)) - 10 * torch.log10(error)
 
 

@@ -40,10 +40,13 @@ class CollapsibleConv2d(Folding):
 
 def plain_body(in_channels: int, width: int, depth: int, batch_norm: bool, dropout: float) -> nn.Sequential:
     """The lecture's stack: 5x5 to ``width``, ``depth`` times 3x3, 3x3 to ``width // 2``; ReLU after each."""
-    layers, cin = [], in_channels
+    layers: list[nn.Module] = []
+    cin = in_channels
     for cout, kernel in [(width, 5), *[(width, 3)] * depth, (width // 2, 3)]:
         layers.append(nn.Conv2d(cin, cout, kernel, padding=kernel // 2))
-        layers += [nn.BatchNorm2d(cout)] * batch_norm + [nn.ReLU()] + [nn.Dropout2d(dropout)] * bool(dropout)
+        layers += [nn.BatchNorm2d(cout)] * batch_norm
+        layers += [nn.ReLU()]
+        layers += [nn.Dropout2d(dropout)] * bool(dropout)
         cin = cout
     return nn.Sequential(*layers)
 

@@ -97,7 +97,7 @@ def to_subpixel(layer: nn.ConvTranspose2d) -> SubPixelConv:
     rows, columns = (Axis(*numbers) for numbers in zip(*(getattr(layer, name) for name in names)))
     weight = to_subpixel_weight(layer.weight.detach(), rows, columns, layer.groups)
     bias = None if layer.bias is None else layer.bias.detach().repeat_interleave(rows.stride * columns.stride)
-    conv = nn.Conv2d(layer.in_channels, len(weight), weight.shape[2:], groups=layer.groups, device="meta")
+    conv = nn.Conv2d(layer.in_channels, len(weight), (*weight.shape[2:],), groups=layer.groups, device="meta")
     return SubPixelConv(with_weights(conv, weight, bias), rows, columns)
 
 
@@ -121,8 +121,10 @@ def to_transposed(layer: SubPixelConv | nn.Sequential) -> nn.ConvTranspose2d:
     Takes a :class:`SubPixelConv`, or ``nn.Sequential(nn.Conv2d, nn.PixelShuffle)``. ValueError for what no
     transposed convolution can do: a bias that differs between phases, a weight where it has no tap ...
     """
-    if isinstance(layer, nn.Sequential) and [type(part) for part in layer] == [nn.Conv2d, nn.PixelShuffle]:
-        layer = _with_axes(layer[0], layer[1].upscale_factor)
+    if isinstance(layer, nn.Sequential) and len(layer) == 2:
+        conv, shuffle_layer = layer
+        if isinstance(conv, nn.Conv2d) and isinstance(shuffle_layer, nn.PixelShuffle):
+            layer = _with_axes(conv, shuffle_layer.upscale_factor)
     if not isinstance(layer, SubPixelConv):
         raise TypeError(f"only a convolution followed by nn.PixelShuffle can be converted, got {layer}")
     conv, area = layer.conv, layer.rows.stride * layer.columns.stride

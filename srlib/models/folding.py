@@ -1,14 +1,18 @@
 """Layers that train in a larger form than they are used in, and how they become plain convolutions."""
 
 from copy import deepcopy
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+Layer = TypeVar("Layer", nn.Conv2d, nn.ConvTranspose2d)
 
-def with_weights(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module:
+
+def with_weights(layer: Layer, weight: Tensor, bias: Tensor | None) -> Layer:
     """A layer made on the meta device, with its numbers."""
-    layer.weight, layer.bias = nn.Parameter(weight), None if bias is None else nn.Parameter(bias)
+    layer.weight = nn.Parameter(weight)
+    layer.bias = None if bias is None else nn.Parameter(bias)
     return layer
 
 
@@ -27,7 +31,7 @@ class Folding(nn.Module):
     def folded(self) -> nn.Conv2d:
         """The plain convolution that computes the same."""
         weight, bias = (part.detach().clone() for part in self.kernel())
-        conv = nn.Conv2d(weight.shape[1], len(weight), weight.shape[2:], padding="same", device="meta")
+        conv = nn.Conv2d(weight.shape[1], len(weight), (*weight.shape[2:],), padding="same", device="meta")
         return with_weights(conv, weight, bias)
 
 

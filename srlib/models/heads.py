@@ -31,9 +31,10 @@ def initialise_(module: nn.Module, scheme: str) -> nn.Module:
     if scheme not in schemes:
         raise ValueError(f"unknown initialisation {scheme!r}: choose from {', '.join(schemes)}")
     for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and schemes[scheme]:
-            schemes[scheme](layer.weight)
-            nn.init.zeros_(layer.bias)
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and (fill := schemes[scheme]):
+            fill(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
     return module
 
 
@@ -51,8 +52,9 @@ def tying(scale: int, kernel: int, order: int) -> Tensor:
     tap = torch.arange(kernel, dtype=torch.float64) - kernel // 2
     down = tap.view(1, 1, -1, 1) - place.view(-1, 1, 1, 1)
     across = tap.view(1, 1, 1, -1) - place.view(1, -1, 1, 1)
-    moments = [torch.ones_like(down), down, across][: 1 + 2 * order]
-    moments = torch.stack([m.expand(scale, scale, kernel, kernel).reshape(scale**2, kernel**2) for m in moments])
+    shape = (scale, scale, kernel, kernel)
+    kept = [torch.ones_like(down), down, across][: 1 + 2 * order]
+    moments = torch.stack([m.expand(shape).reshape(scale**2, kernel**2) for m in kept])
     deviation = torch.eye(scale**2, dtype=torch.float64) - 1 / scale**2
     conditions = (deviation[None, :, :, None] * moments[:, None]).flatten(2).flatten(0, 1)
     return torch.eye(conditions.shape[1], dtype=torch.float64) - torch.linalg.pinv(conditions) @ conditions
@@ -64,6 +66,8 @@ class TiedConv2d(Folding, nn.Conv2d):
     The weights in use are those stored, projected by :func:`tying`, so that no training can leave the condition;
     one bias serves all phases. Starts from ICNR. Once :meth:`folded` it costs no more than any convolution.
     """
+
+    bias: nn.Parameter
 
     def __init__(self, width: int, out: int, scale: int, kernel: int = 3, order: int = 1) -> None:
         super().__init__(width, out * scale**2, kernel, padding=kernel // 2)
@@ -88,7 +92,7 @@ def _subpixel(width: int, out: int, scale: int, icnr: bool = False) -> nn.Sequen
     conv = nn.Conv2d(width, out * scale**2, 3, padding=1)
     if icnr:
         icnr_(conv.weight, scale)
-        nn.init.zeros_(conv.bias)
+        nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
     return nn.Sequential(conv, nn.PixelShuffle(scale))
 
 

@@ -71,7 +71,7 @@ class SelfEnsemble(nn.Module):
         self.model = model
 
     def forward(self, lr: Tensor) -> Tensor:
-        total: Tensor | float = 0.0
+        total = torch.zeros((), device=lr.device)
         for turns in range(4):
             turned = torch.rot90(lr, turns, dims=(-2, -1))
             for output in (self.model(turned), self.model(turned.flip(-1)).flip(-1)):
@@ -83,7 +83,7 @@ def upscaler(
     in_channels: int, out_channels: int, *, scale: int = 4, body: str = "residual", width: int = 64,
     depth: int = 3, head: str = "subpixel", skip: str | None = "bicubic", init: str = "default",
     batch_norm: bool = False, dropout: float = 0.0, collapsed: bool = False,
-) -> Upscaler:  # fmt: skip
+) -> nn.Module:  # fmt: skip
     """A network from its parts; every named model is one call of this. ValueError for an unknown name.
 
     ``body`` is ``plain`` (the lecture's) or a kind of :func:`srlib.models.bodies.residual_body`, ``depth`` counts
@@ -124,7 +124,7 @@ MODELS: dict[str, dict] = {
 }
 
 
-def build(name: str, task: str = "rgb-rgb", scale: int = 4, **options) -> Upscaler:
+def build(name: str, task: str = "rgb-rgb", scale: int = 4, **options) -> nn.Module:
     """A named network for a task, with any argument of :func:`upscaler` changed by ``options``."""
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}: choose from {', '.join(MODELS)}")
