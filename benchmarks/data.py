@@ -32,12 +32,12 @@ from PIL import Image
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from srlib.data import Batches, Store, open_store
-from srlib.data.build import CHUNK, build
-from srlib.data.folders import find_source
-from srlib.images.degrade import degrade
-from srlib.train.losses import mse
+from srlib.data.build import CHUNK, build_store
+from srlib.data.find import find_source
 from srlib.device import choose_precision
-from srlib.models import build as build_model
+from srlib.images.degrade import degrade
+from srlib.models import build
+from srlib.train.losses import mse_loss
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 BATCH, PATCH, SCALE = 16, 88, 4
@@ -92,7 +92,7 @@ def building(folder: Path, repeats: int, most: int) -> None:
 
     def whole_store() -> float:
         with tempfile.TemporaryDirectory() as runs, contextlib.redirect_stdout(io.StringIO()):
-            return rate(len(paths), lambda: build(source, "center", Path(runs, "store"), max_bad=100))
+            return rate(len(paths), lambda: build_store(source, "center", Path(runs, "store"), max_bad=100))
 
     print(f"\nbuilding, {len(paths):,} photos, {CORES} cores")
     # processes before threads: a process that has threads should not be forked
@@ -117,7 +117,7 @@ def supplying(store: Store, repeats: int) -> None:
     """Batches against the training steps that use them up."""
     dtype, _ = choose_precision(torch.device("cpu"))
     batches = Batches(store, "train", BATCH, PATCH, "bicubic", SCALE)
-    model = build_model("subpixel").to(memory_format=torch.channels_last)
+    model = build("subpixel").to(memory_format=torch.channels_last)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     lr, hr = batches.batch(0)
     lr = lr.contiguous(memory_format=torch.channels_last)
@@ -127,7 +127,7 @@ def supplying(store: Store, repeats: int) -> None:
             optimiser.zero_grad(set_to_none=True)
             with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
                 output = model(lr)
-            mse(output, hr).backward()
+            mse_loss(output, hr).backward()
             optimiser.step()
 
     def supply(source: Batches) -> Callable[[], float]:

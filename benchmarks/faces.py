@@ -15,12 +15,13 @@ from statistics import mean
 import torch
 from tqdm.auto import tqdm
 
-from srlib import cli, models
 from course import doctor, results
-from srlib.train import trainer as training
+from course.page import EXPECTED
+from srlib import commands, models
 from srlib.data.store import SIDE
-from srlib.device import resolve_runs
-from course.page import ROOT
+from srlib.files import resolve, write_json
+from srlib.train.checkpoints import load_model
+from srlib.train.config import TrainConfig
 
 BASE = ["--model", "base", "--minutes", "30", "--loss", "charbonnier", "--learning-rate", "0.001"]
 BASE += ["--validate-every", "500"]
@@ -35,7 +36,7 @@ TRIED = 200  # optimiser, rate, loss and form of the networks were chosen by the
 
 def run(*words: str | Path) -> None:
     """One command of ``python -m srlib``; the first failure ends it all."""
-    if status := cli.main([str(word) for word in words]):
+    if status := commands.main([str(word) for word in words]):
         raise SystemExit(status)
 
 
@@ -47,7 +48,7 @@ def score(out: Path, name: str, *words: str | Path) -> dict:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def faces_seen(config: training.TrainConfig, history: list[dict]) -> int:
+def faces_seen(config: TrainConfig, history: list[dict]) -> int:
     """Crops by their share of a whole face, to the nearest hundred."""
     last = history[-1]
     turn = (1 - config.late_share) * last["seconds"]
@@ -63,7 +64,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=Path)
     parser.add_argument("--runs", default="runs")
     args = parser.parse_args()
-    runs = resolve_runs(args.runs)
+    runs = resolve(args.runs)
     found: dict[str, dict] = {}
 
     def record(key: str, value: float, unit: str = "") -> None:
@@ -74,7 +75,7 @@ def main() -> None:
         if not (out / "model.pt").exists():
             resume = ["--resume"] if (out / "last.pt").exists() else []
             run("train", "--data", args.data, *words, *RECIPE, "--runs", runs, "--out", out, *resume)
-        network, config = training.load_model(out / "model.pt")
+        network, config = load_model(out / "model.pt")
         history = json.loads((out / "history.json").read_text(encoding="utf-8"))
         where = ["--crop", config.crop, "--kernel", config.kernel]
         report = score(out, "val", "--data", args.data, "--split", "val", *where, "--runs", runs)
@@ -95,9 +96,9 @@ def main() -> None:
             report = score(out, pairs, "--pairs", folder / "HR_x4", folder / "LR_x4")
             record(f"{name}.{pairs.lower()}", report["model"]["y"]["psnr_mean"], "dB")
             record(f"bicubic.{pairs.lower()}", report["bicubic"]["y"]["psnr_mean"], "dB")
-    machine = doctor.in_words(doctor.machine(torch.device("cpu")), doctor.versions()["torch"])
+    machine = str(doctor.machine(torch.device("cpu"))["summary"])
     command = "python benchmarks/faces.py --data FOLDER" + (" --pairs BENCHMARKS" if args.pairs else "")
-    results.save_json(ROOT / "expected" / "celeba-networks.json", results.expect(found, command, machine))
+    write_json(EXPECTED / "celeba-networks.json", results.expect(found, command, machine))
     for key, entry in found.items():
         print(f"{key:32} {results.show_with_unit(**entry)}")
 

@@ -1,4 +1,4 @@
-"""How fast is ``fit``? Against an ordinary loop, against the bare step, and against the machine.
+"""How fast is the training loop? Against an ordinary loop, against the bare step, and against the machine.
 
     python benchmarks/training.py [--data FOLDER] [--repeats 5] [--seconds 4]
 
@@ -6,12 +6,12 @@ One run measures, on the same photos and the lecture's network (RGB to RGB, batc
 
 (a) an ordinary loop: a Dataset that decodes with Pillow, crops and shrinks with Pillow's bicubic; a DataLoader
     with 0 or 2 workers, whichever is faster; float32; Adam;
-(b) ours end to end: ``srlib.train.trainer.fit`` with everything that it does;
-(c) the bare step: forward, loss, backward and Adam in fit's precision on one batch that is already there;
+(b) ours end to end: ``Trainer.run`` with everything that it does;
+(c) the bare step: forward, loss, backward and Adam in the trainer's precision on one batch that is already there;
 (d) the machine: matrix products of 1024 x 1024 in float32 and bfloat16.
 
 The parts are interleaved and repeated; each figure is the median. Ratios are from one run: b/a is what a reader
-gains, b/c what fit costs, c/d the share of the processor's arithmetic that the bare step reaches.
+gains, b/c what the loop costs, c/d the share of the processor's arithmetic that the bare step reaches.
 """
 
 import argparse
@@ -27,11 +27,14 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from srlib.data import Batches, open_store
+from srlib.device import choose_device, choose_precision
+from srlib.files import resolve
 from srlib.images.degrade import pair
-from srlib.train.losses import mse
-from srlib.device import choose_device, choose_precision, resolve_runs
 from srlib.models import build, count_multiply_adds
-from srlib.train.trainer import TrainConfig, fit
+from srlib.train.callbacks import Callback
+from srlib.train.config import TrainConfig
+from srlib.train.losses import mse_loss
+from srlib.train.trainer import Trainer
 
 SIDE, SCALE = 176, 4
 
@@ -92,13 +95,14 @@ def ordinary_loop(files: list[Path], patch: int, batch: int, workers: int, secon
 
 
 def ours(config: TrainConfig, store, device: torch.device) -> float:
-    """Crops per second of ``fit``, everything included but the first 5 steps (loading, warming up)."""
+    """Crops per second of a training, everything included but the steps up to its first row (warming up)."""
     marks: dict[int, float] = {}
 
-    def on_log(step, model, row):
-        marks[step] = time.perf_counter()
+    class Clock(Callback):
+        def at_log(self, trainer, row):
+            marks[row["step"]] = time.perf_counter()
 
-    fit(config, store, device=device, progress=False, on_log=on_log)
+    Trainer(config, store, device=device, callbacks=[Clock()]).run()
     first, last = min(marks), max(marks)
     return (last - first) * config.batch_size / (marks[last] - marks[first])
 
@@ -118,7 +122,7 @@ def bare_step(config: TrainConfig, store, seconds: float, device: torch.device, 
         optimiser.zero_grad(set_to_none=True)
         with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
             output = model(lr)
-        mse(output, hr).backward()
+        mse_loss(output, hr).backward()
         optimiser.step()
         synchronise(device)
         steps += 1
@@ -168,7 +172,7 @@ def main() -> None:
     args = parser.parse_args()
     device = choose_device(args.device)
     dtype, reason = choose_precision(device)
-    store = open_store(args.data, resolve_runs("runs"))
+    store = open_store(args.data, resolve("runs"))
     print(f"{store.describe()}\n{device.type}, {torch.get_num_threads()} threads, {reason}")
     with tempfile.TemporaryDirectory() as folder:
         files = photo_files(args.data, store, Path(folder))
@@ -187,7 +191,7 @@ def measure(patch: int, batch: int, files: list[Path], store, device, dtype, arg
     parts = {
         "a, 0 workers": lambda: ordinary_loop(files, patch, batch, 0, args.seconds, device),
         "a, 2 workers": lambda: ordinary_loop(files, patch, batch, 2, args.seconds, device),
-        "b, fit": lambda: ours(config, store, device),
+        "b, trainer": lambda: ours(config, store, device),
         "c, bare step": lambda: bare_step(config, store, args.seconds, device, dtype),
         "c, float32": lambda: bare_step(config, store, args.seconds, device, torch.float32),
         "d, float32": lambda: matrix_rate(torch.float32, args.seconds / 4, device),

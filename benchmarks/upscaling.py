@@ -26,13 +26,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from srlib.train import checkpoints
 from srlib import models
-from srlib.upscale import photo_files as pictures
 from srlib.data import open_store
 from srlib.device import choose_device
-from srlib.train.trainer import TrainConfig
-from srlib.upscale.enlarge import SCALE, TILE, Enlarger, load_network
+from srlib.train import checkpoints
+from srlib.train.config import TrainConfig
+from srlib.upscale import load_network
+from srlib.upscale import photo_files as pictures
+from srlib.upscale.tiles import TILE, Enlarger
 
 # The peak is read from /proc: that of getrusage would hold the memory of the process that started this one.
 COMMAND = """
@@ -65,7 +66,7 @@ def untrained(name: str, folder: Path) -> Path:
     torch.manual_seed(0)
     config, path = TrainConfig(model=name), folder / f"{name}.pt"
     weights = models.build(name).state_dict()
-    checkpoints.save(path, {"format": checkpoints.FORMAT, "config": asdict(config), "average": weights})
+    checkpoints.save(path, {"config": asdict(config), "average": weights})
     return path
 
 
@@ -78,7 +79,7 @@ def rates(enlarger: Enlarger, side: int, repeats: int, folder: Path) -> None:
     passes = max(1, round(side**2 / TILE**2))
     large = enlarger.image(photo)
     like = pictures.Picture(photo)
-    pictures.write(photo, folder / "in.jpg", like)
+    pictures.write(photo, folder / "in.jpg", like.options)
 
     def bare() -> None:
         with torch.inference_mode():
@@ -91,8 +92,8 @@ def rates(enlarger: Enlarger, side: int, repeats: int, folder: Path) -> None:
         "bare network, tensors there": (bare, passes * TILE**2),
         f"tiled, uint8 to uint8, tiles {enlarger.tile}": (lambda: enlarger.array(pixels), side**2),
         "reading JPEG": (lambda: pictures.read(folder / "in.jpg"), side**2),
-        "writing JPEG": (lambda: pictures.write(large, folder / "out.jpg", like), side**2),
-        "writing PNG": (lambda: pictures.write(large, folder / "out.png", like), side**2),
+        "writing JPEG": (lambda: pictures.write(large, folder / "out.jpg", like.options), side**2),
+        "writing PNG": (lambda: pictures.write(large, folder / "out.png", like.options), side**2),
     }
     values: dict[str, list[float]] = {name: [] for name in parts}
     for repeat in range(repeats + 1):
@@ -102,13 +103,13 @@ def rates(enlarger: Enlarger, side: int, repeats: int, folder: Path) -> None:
             if repeat:  # the first round warms up
                 values[name].append(amount / 1e6 / (time.perf_counter() - start))
     print(
-        f"\nmegapixels of the photo per second ({SCALE**2} times as many come out), {side}x{side}, {device.type}, "
-        f"{torch.get_num_threads()} threads, overlap {enlarger.overlap}"
+        f"\nmegapixels of the photo per second ({enlarger.scale**2} times as many come out), {side}x{side}, "
+        f"{device.type}, {torch.get_num_threads()} threads, margin {enlarger.margin}"
     )
     middle = {name: statistics.median(row) for name, row in values.items()}
     for name, row in values.items():
         lowest, highest = min(row), max(row)
-        print(f"  {name:36} {middle[name]:8.3f} in {SCALE**2 * middle[name]:8.2f} out"
+        print(f"  {name:36} {middle[name]:8.3f} in {enlarger.scale**2 * middle[name]:8.2f} out"
               f"   ({lowest:.3f} to {highest:.3f})")  # fmt: skip
     names = list(parts)
     print(f"  {'tiled / bare':36} {middle[names[1]] / middle[names[0]]:8.3f}")
