@@ -60,8 +60,10 @@ def assert_middle_square(data: bytes, image: Image.Image, levels: int) -> None:
 FACE, GRAY, HALF, PALETTE = picture(178, 218), picture().convert("L"), picture(), picture().convert("P")
 HALF.paste((255, 255, 255), (0, 0, 120, 200))  # what shows where the left half of the picture is transparent
 ALPHA = Image.fromarray(np.uint8([[0] * 120 + [255] * 120] * 200))
-PALETTE_HALF = PALETTE.copy()
-PALETTE_HALF.paste(255, (0, 0, 120, 200))  # a colour that the picture does not use
+FEW = picture().quantize(200)
+FEW_HALF = FEW.copy()
+FEW_HALF.putpalette([*FEW.getpalette()[:600], 9, 9, 9])
+FEW_HALF.paste(200, (0, 0, 120, 200))  # a colour that the picture does not use
 JPEG = {"quality": 100, "subsampling": 0}
 MORE = {"save_all": True, "append_images": [picture().rotate(180)], "duration": 100}
 # name: (bytes, the picture they stand for, levels by which it may differ)
@@ -78,8 +80,8 @@ READ = {
     "16 bits": (encoded(Image.fromarray(np.asarray(GRAY).astype(np.uint16) * 257), "PNG"), GRAY, 0),
     "floats": (encoded(Image.fromarray(np.asarray(GRAY).astype(np.float32) / 255), "TIFF"), GRAY, 0),
     "transparency": (encoded(Image.merge("RGBA", (*picture().split(), ALPHA)), "PNG"), HALF, 0),
-    "transparent colour": (encoded(PALETTE_HALF, "PNG", transparency=255),
-                           Image.composite(PALETTE.convert("RGB"), HALF, ALPHA), 0),
+    "transparent colour": (encoded(FEW_HALF, "PNG", transparency=200),
+                           Image.composite(FEW.convert("RGB"), HALF, ALPHA), 0),
     "GIF's first frame": (encoded(PALETTE, "GIF", **MORE), PALETTE, 0),
     "WEBP's first frame": (encoded(picture(), "WEBP", lossless=True, **MORE), picture(), 0),
 }  # fmt: skip
@@ -128,14 +130,14 @@ def bomb() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
 
 
-PNG = encoded(picture(), "PNG")
+PNG, WEBP = encoded(picture(), "PNG"), encoded(picture(), "WEBP")
 REFUSED = {
     "empty": (b"", "empty file"),
     "text": (b"this is no picture at all", "not an image"),
     "truncated JPEG": (READ["JPEG"][0][:5000], "truncated"),
-    "truncated face": (encoded(FACE, "JPEG")[:3000], "truncated"),
+    "truncated face": (encoded(FACE, "JPEG")[:1500], "truncated"),
     "truncated PNG": (PNG[: len(PNG) // 2], "truncated|broken"),
-    "truncated WEBP": (READ["WEBP"][0][:500], "broken|not an image"),
+    "truncated WEBP": (WEBP[: len(WEBP) // 2], "broken|not an image"),
     "wrong checksum": (PNG[:60] + bytes([PNG[60] ^ 0xFF]) + PNG[61:], "broken"),
     "bomb": (bomb(), "89 megapixels"),
     "HEIC": (b"\0\0\0\x18ftypheic" + bytes(100), "HEIC"),

@@ -155,7 +155,8 @@ def test_a_full_disk_is_told_before_the_work(photos: Path, runs: Path, monkeypat
 
 # Imports once, since that takes seconds, and builds in children that it forks.
 FORKS = """
-import os, random, signal, sys, time
+import glob, os, random, signal, sys, time
+import numpy as np
 from srlib.data import open_store
 def start():
     if child := os.fork():
@@ -164,9 +165,16 @@ def start():
     os._exit(0)
 """
 KILLS = """
+def done():
+    try:
+        return int(np.load(glob.glob(sys.argv[2] + "/stores/*.partial/photos.npy")[0])["done"].sum())
+    except (IndexError, OSError, ValueError):
+        return 0
 for _ in range(5):
+    aim = done() + random.randrange(1, 150)  # by photos and not by seconds: machines differ
     child = start()
-    time.sleep(random.uniform(0.05, 1))
+    while done() < aim and os.waitpid(child, os.WNOHANG) == (0, 0):
+        time.sleep(0.001)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
 start(), os.wait()
