@@ -99,7 +99,7 @@ def test_photos_are_put_on_a_device_once_and_shared(numbered: Store, store: Stor
     assert len(numbered._held) == 1
     whole = store.photos("train")  # rows that lie together are not copied
     assert whole.data_ptr() == store.images[store.rows("train")[0]].ctypes.data
-    assert store.fits("train", torch.device("cpu")), "what is held already fits"
+    assert store.fits("val", torch.device("cpu")), "the store's own memory is used"
     other = replace(store, images=store.images[:, ::-1].copy(), fingerprint="other")
     assert torch.equal(other.photos("train"), whole.flip(1)), "another store has photos of its own"
 

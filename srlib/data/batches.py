@@ -91,12 +91,13 @@ class Batches:
         draw, side = self.draw(step), self.patch
         if self.hold:
             return self._gather(draw)
-        crops = np.empty((len(draw.rows), 3, side, side), np.uint8)
-        for crop, row, y, x in zip(crops, draw.rows.tolist(), draw.top.tolist(), draw.left.tolist()):
-            crop[:] = self.store.images[row, :, y : y + side, x : x + side]  # far faster than indexing with arrays
-        result, mirrored = torch.from_numpy(crops), torch.from_numpy(draw.flip)
-        result[mirrored] = result[mirrored].flip(-1)  # five times as fast as a slice with a negative step
-        return self._moved(result)
+        images = np.asarray(self.store.images)  # slices of a memory map's own type take twice as long
+        crops = torch.empty(len(draw.rows), 3, side, side, dtype=torch.uint8)
+        for crop, row, y, x in zip(crops.numpy(), draw.rows.tolist(), draw.top.tolist(), draw.left.tolist()):
+            crop[:] = images[row, :, y : y + side, x : x + side]  # far faster than indexing with arrays
+        for i in np.flatnonzero(draw.flip).tolist():
+            crops[i] = crops[i].flip(-1)
+        return self._moved(crops)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches from step 0 on, without end."""

@@ -72,14 +72,14 @@ class Store:
                     photos = torch.from_numpy(self.images[rows[0] : rows[-1] + 1])
             else:
                 photos = torch.empty(len(rows), 3, SIDE, SIDE, dtype=torch.uint8, device=device)
-                for part, chosen in zip(photos.split(1024), torch.from_numpy(rows).split(1024)):
-                    part.copy_(torch.from_numpy(self.images[chosen.numpy()]))
+                for at in range(0, len(rows), 1024):
+                    photos[at : at + 1024].copy_(torch.from_numpy(self.images[rows[at : at + 1024]]))
             self._held[split, device] = photos
         return self._held[split, device]
 
     def fits(self, split: str, device: torch.device) -> bool:
-        """Whether :meth:`photos` are on this GPU already, or take at most half of what is free there."""
-        if any(name == split and place.type == device.type for name, place in self._held):
+        """Whether :meth:`photos` are on this device already, the CPU always, or take half of what is free at most."""
+        if device.type == "cpu" or any((split, device.type) == (name, at.type) for name, at in self._held):
             return True
         return len(self.rows(split)) * 3 * SIDE**2 <= free_bytes(device) // 2
 
