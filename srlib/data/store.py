@@ -78,7 +78,7 @@ class Store:
         return self._held[split, device]
 
     def fits(self, split: str, device: torch.device) -> bool:
-        """Whether :meth:`photos` are on this device already, the CPU always, or take half of what is free at most."""
+        """Whether :meth:`photos` are there already, as on the CPU always, or take at most half of what is free."""
         if device.type == "cpu" or any((split, device.type) == (name, at.type) for name, at in self._held):
             return True
         return len(self.rows(split)) * 3 * SIDE**2 <= free_bytes(device) // 2
