@@ -133,7 +133,6 @@ def test_crops_of_another_size_come_from_the_same_photos(store: Store) -> None:
     small, large = Batches(store, "train", 8, 32), Batches(store, "train", 8, 32).with_patch(64)
     assert np.array_equal(small.draw(5).rows, large.draw(5).rows)
     assert torch.equal(large.crops(5), Batches(store, "train", 8, 64).crops(5))
-    assert torch.equal(next(iter(large))[1], large.batch(0)[1])
     with pytest.raises(ValueError, match="got 180"):
         small.with_patch(180)
 
@@ -146,7 +145,6 @@ def test_crops_of_another_size_come_from_the_same_photos(store: Store) -> None:
         ({"patch": 0}, "got 0"),
         ({"batch_size": 0}, "batch_size must be a positive multiple of the 1 processes; got 0"),
         ({"batch_size": 3, "world_size": 2}, "multiple of the 2 processes; got 3"),
-        ({"rank": 2, "world_size": 2}, r"rank must lie in 0\.\.1; got 2"),
         ({"split": "test"}, "the split 'test' has no photos"),
         ({"split": "dev"}, "unknown split 'dev'"),
         ({"step": -1}, "step must not be negative; got -1"),
