@@ -74,7 +74,7 @@ def test_tiles_follow_exif_and_the_plan_is_made_from_the_header(tmp_path: Path) 
     path = tmp_path / "photo.png"
     noise(800, 400).transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
     store = open_store(tmp_path, tmp_path / "runs", "tiles")
-    assert [f"photo.png{name}" for name in planned(path, "tiles")] == store.names
+    assert [f"photo.png{name}" for name in planned(path)] == store.names
     assert [name.split("/")[-1] for name in store.names] == ["y012x000", "y012x224"]
     assert (store.images == np.stack(list(tiles(noise(800, 400), [0.5]).values()))).all()
 
@@ -82,7 +82,7 @@ def test_tiles_follow_exif_and_the_plan_is_made_from_the_header(tmp_path: Path) 
 def test_the_number_of_tiles_of_the_shared_photos() -> None:
     if not PHOTOS.is_dir():
         pytest.skip("the shared photos are not here")
-    counts = {file: len(planned(file, "tiles")) for file in PHOTOS.glob("*.jpg")}
+    counts = {file: len(planned(file)) for file in PHOTOS.glob("*.jpg")}
     assert sum(counts.values()) == 2664
     assert {counts[file] for file in counts if Image.open(file).size == (3840, 2160)} == {6 * 11 + 3 * 5}
 

@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from itertools import repeat
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -157,7 +156,7 @@ def _decode(source: Source, crop: str, partial: Path) -> dict[str, Any]:
 
     # Pillow's remarks on odd files would tear the progress bar; what matters is said in the lists.
     with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor() as pool:
-        ends = list((pool.map if crop == "tiles" else map)(planned, files, repeat(crop)))
+        ends = list(pool.map(planned, files)) if crop == "tiles" else [[""]] * len(files)
         first = np.cumsum([0, *map(len, ends)])
         images, status = _arrays(partial, int(first[-1]), len(photos))
         sha1, done = status["sha1"], status["done"]
