@@ -160,7 +160,7 @@ def test_sizes_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(BadPhoto, match="240x200, but CelebA's aligned photos are 178x218"):
         square(PNG, "celeba")
     picture(50, 50).save(tmp_path / "tiny.png")
-    with pytest.raises(ValueError, match=r"no usable photos.*50x50"):
+    with pytest.raises(ValueError, match=r"no usable photos.*\n  tiny.png: 50x50"):
         open_store(tmp_path, tmp_path / "runs")
     monkeypatch.setattr("srlib.data.decode.MAX_PIXELS", 240 * 200 - 1)
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("pixels were decoded"))

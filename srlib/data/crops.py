@@ -9,9 +9,17 @@ from PIL import Image
 
 from srlib.data.decode import ORIENTATION, SmallPhoto, aligned, read
 from srlib.data.store import SIDE
+from srlib.errors import UsageError
 
 CROPS_OF = {"celeba": ("center", "lecture"), "folder": ("center", "tiles")}
 TILE_SCALES = (0.5, 0.25)  # shrunk to a half photos are sharp; a quarter shows more of the scene
+
+
+def check_crop(crop: str, kind: str) -> None:
+    """Raise UsageError for a crop that is not for this kind of photos."""
+    if crop not in CROPS_OF[kind]:
+        whose = "CelebA" if kind == "celeba" else "photos other than CelebA's"
+        raise UsageError(f"the crop {crop!r} is not for {whose}: choose {' or '.join(CROPS_OF[kind])}")
 
 
 def cut(data: bytes, kind: str, crop: str) -> dict[str, np.ndarray]:

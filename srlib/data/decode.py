@@ -67,7 +67,7 @@ def aligned(data: bytes) -> np.ndarray:
     """One of CelebA's aligned photos, uint8 ``[3, 218, 178]``. Raises BadPhoto, also for any other size."""
     import torchvision.io  # noqa: F401 - registers torch.ops.image; here, since it takes longer than torch itself
 
-    # torchvision decodes a plain JPEG to Pillow's pixels in half the time; all else, errors too, is left to Pillow.
+    # torchvision decodes a plain JPEG to Pillow's pixels in half the time; what it refuses, Pillow explains.
     if data[:2] == b"\xff\xd8" and data.find(b"Exif\0\0", 0, 4096) < 0:
         with suppress(RuntimeError):
             pixels = torch.ops.image.decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), 0, False)
