@@ -119,7 +119,7 @@ def build_store(source: Source, crop: str, target: Path, max_bad: float) -> None
 def _decode(source: Source, crop: str, partial: Path) -> dict[str, Any]:
     """Write all rows that are not written yet; returns what ``store.json`` is to say."""
     photos = sorted(source.photos, key=lambda photo: SPLITS.index(photo.split))  # a split's rows lie together
-    bad, skipped = dict(source.bad), {}
+    bad, skipped = dict(source.bad), dict[str, str]()
 
     def work(chunk: list[int]) -> int:
         for i in chunk:
