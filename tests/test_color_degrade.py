@@ -88,8 +88,7 @@ def test_resize_is_pytorchs(mode: str, size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_kernels_are_those_of_their_libraries(scale: int) -> None:
     x = noise(48, 36)
-    pillow = Image.fromarray(x.float().numpy()).resize((36 // scale, 48 // scale), Image.Resampling.BICUBIC)
-    close(exact(x, "bicubic", scale), np.array(pillow), atol=2e-6)
+    close(exact(x, "bicubic", scale), resize(x, (48 // scale, 36 // scale)))  # which is Pillow's
     close(exact(x, "area", scale), F.avg_pool2d(x[None], scale)[0])
     assert torch.equal(exact(x, "decimate", scale), x[scale // 2 :: scale, scale // 2 :: scale])
     assert torch.equal(upsample(x, scale, "nearest"), x.repeat_interleave(scale, -1).repeat_interleave(scale, -2))

@@ -211,13 +211,10 @@ def test_celeba_with_both_crops(tmp_path: Path, runs: Path, capsys: pytest.Captu
 
 
 def test_wrong_usage(capsys: pytest.CaptureFixture) -> None:
-    for data, most, message in (
-        ("/no/such/folder", "1", "no folder /no/such/folder"),
-        ("sample", "1", "the sample is cut in memory and needs no store"),
-        (".", "101", "--max-bad is a percentage from 0 to 100, got 101"),
-    ):
-        assert main(["cache", "--data", data, "--max-bad", most]) == 2
-        assert message in capsys.readouterr().err
+    assert main(["cache", "--data", "sample"]) == 2
+    assert "the sample is cut in memory and needs no store" in capsys.readouterr().err
+    assert main(["cache", "--data", ".", "--max-bad", "101"]) == 2
+    assert "--max-bad is a percentage from 0 to 100, got 101" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one child alone")
