@@ -38,20 +38,16 @@ SPARE = 64 << 20  # bytes of disk to leave free
 
 
 def open_store(
-    data: str | Path, runs: str | Path = "runs", crop: str = "center", *, max_bad: float = MAX_BAD
+    data: str | Path, runs: str | Path = "runs", crop: str = "center", max_bad: float = MAX_BAD
 ) -> Store:
-    """The store of ``data``, built first where there is none, or none of the folder as it is now.
+    """The store of "sample", always tiles, or of a folder: CelebA in any layout, or any other photos.
 
-    Args:
-        data: "sample", which is always tiles, or a folder of photos: CelebA in any layout, or anything else.
-        runs: stores are kept in ``RUNS/stores/``.
-        crop: of CelebA "center" (176 x 176 from the middle) or "lecture" (178 rows, bilinear to 176); of other
-            photos "center" (the middle square, shrunk) or "tiles" (all of the photo, at a half and a quarter).
-        max_bad: percentage of photos that may be unreadable; they are listed and left out.
+    It is built first where ``RUNS/stores/`` has none of the folder as it is now. Crops of CelebA are "center" (176
+    pixels from the middle) and "lecture" (178 rows, bilinear to 176); of other photos "center" (the middle square,
+    shrunk) and "tiles" (all of it, at a half and a quarter). ``max_bad`` percent of them may be unreadable.
 
-    Raises:
-        UsageError: no such folder, no photos in it, CelebA without its partition file, a crop that is not for it.
-        DataError: too many bad photos, or no room on the disk.
+    UsageError: no such folder, no photos in it, CelebA without its partition file, a crop that is not for it.
+    DataError: too many bad photos, or no room on the disk.
     """
     if str(data) != "sample":
         return open_source(find_source(data), runs, crop, max_bad)
