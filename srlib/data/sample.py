@@ -39,8 +39,8 @@ class SamplePhoto(NamedTuple):
             return image.convert("RGB")
 
 
-# As the packages state it: in skimage.data's docstrings, in the README of sklearn's photos (the flower's line names
-# china's photographer, its links lead to vultilion), inside matplotlib's JPEG.
+# As the packages state it: in skimage.data's docstrings, in the README of sklearn's photos (its line on the flower
+# names china's photographer, the links there lead to vultilion), inside matplotlib's JPEG.
 PHOTOS = (
     SamplePhoto("chelsea", "train", "scikit-image", "skimage/data/chelsea.png",
                 "Stefan van der Walt", "CC0", "scikit-image"),
