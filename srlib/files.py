@@ -12,17 +12,13 @@ ROOT = _HOME if (_HOME / "pyproject.toml").exists() else Path.cwd()  # the check
 
 
 def resolve(path: str | Path) -> Path:
-    """``RUNS``, ``--runs`` and ``--out`` as a path: ``~`` is the home folder, and a relative one counts from
-    :data:`ROOT`, so that a command in any folder and a page in ``notebooks/`` mean the same place."""
+    """``RUNS``, ``--runs`` and ``--out`` as a path; a relative one counts from ROOT, in pages too."""
     return (ROOT / Path(path).expanduser()).resolve()
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A name beside ``path`` to write to; renamed to it when the block ends well, removed when it does not.
-
-    So a reader, or a run after a crash, finds the old file or the new one, never half of one.
-    """
+    """A name beside ``path`` to write to, renamed to it when the block ends well: it is never half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{os.getpid()}-{path.name[-60:]}")  # names have a limit; the ending is kept
     try:

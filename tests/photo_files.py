@@ -15,8 +15,6 @@ from srlib.commands import main
 from srlib.train import checkpoints
 from srlib.train.config import TrainConfig
 
-PORTRAITS = Path(__file__).parents[2] / "shared" / "data" / "portraits"
-
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
     """uint8, without any structure: no error hides in it."""

@@ -2,13 +2,12 @@
 
 import io
 import os
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from photo_files import saved, smooth
 from PIL import Image
 from torch.nn import functional
 
@@ -21,10 +20,7 @@ from srlib.errors import DataError
 
 
 def picture(width: int = 240, height: int = 200) -> Image.Image:
-    """Smooth, in colour, and different at each of its corners."""
-    y, x = np.mgrid[0 : height - 1 : height * 1j, 0 : width - 1 : width * 1j]
-    red, green, blue = 255 * x / width, 255 * y / height, 127 + 120 * np.sin(x / 30)
-    return Image.fromarray(np.stack([red, green, blue], axis=-1).astype(np.uint8))
+    return Image.fromarray(smooth(width, height))
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:
@@ -38,24 +34,17 @@ def square(data: bytes, kind: str = "folder", crop: str = "center") -> np.ndarra
 
 
 def assert_close(found: np.ndarray, wanted: np.ndarray, levels: int) -> None:
-    assert found.shape == wanted.shape
-    assert found.dtype == np.uint8
+    assert (found.shape, found.dtype) == (wanted.shape, np.uint8)
     assert np.abs(found.astype(int) - wanted.astype(int)).max() <= levels
 
 
 def assert_middle_square(data: bytes, image: Image.Image, levels: int) -> None:
     """The rule in a few lines: the middle square, by antialiased bicubic."""
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    middle = (
-        image.convert("RGB")
-        .crop((left, top, left + side, top + side))
-        .resize((176, 176), Image.Resampling.BICUBIC)
-    )
-    assert_close(square(data), np.asarray(middle).transpose(2, 0, 1), levels)
+    (width, height), side = image.size, min(image.size)
+    middle = np.asarray(image.convert("RGB"))[(height - side) // 2 :, (width - side) // 2 :][:side, :side]
+    wanted = Image.fromarray(middle).resize((176, 176), Image.Resampling.BICUBIC)
+    assert_close(square(data), np.asarray(wanted).transpose(2, 0, 1), levels)
 
-
-# --- read rightly ---------------------------------------------------------------------------------------
 
 FACE, GRAY, HALF, PALETTE = picture(178, 218), picture().convert("L"), picture(), picture().convert("P")
 HALF.paste((255, 255, 255), (0, 0, 120, 200))  # what shows where the left half of the picture is transparent
@@ -70,12 +59,9 @@ MORE = {"save_all": True, "append_images": [picture().rotate(180)], "duration": 
 READ = {
     **{kind: (encoded(picture(), kind), picture(), 0) for kind in ("PNG", "BMP", "TIFF", "PPM")},
     "JPEG": (encoded(picture(), "JPEG", **JPEG), picture(), 3),
-    "WEBP": (encoded(picture(), "WEBP", lossless=True), picture(), 0),
-    "GIF": (encoded(PALETTE, "GIF"), PALETTE, 0),
-    "of the right size": (encoded(picture(176, 176), "PNG"), picture(176, 176), 0),
+    "WEBP's first frame": (encoded(picture(), "WEBP", lossless=True, **MORE), picture(), 0),
     "a large JPEG, decoded smaller": (encoded(picture(3000, 2000), "JPEG", quality=95), picture(3000, 2000), 3),
     "gray": (encoded(GRAY, "PNG"), GRAY, 0),
-    "black and white": (encoded(picture().convert("1"), "PNG"), picture().convert("1"), 0),
     "CMYK": (encoded(picture().convert("CMYK"), "JPEG", **JPEG), picture(), 4),
     "16 bits": (encoded(Image.fromarray(np.asarray(GRAY).astype(np.uint16) * 257), "PNG"), GRAY, 0),
     "floats": (encoded(Image.fromarray(np.asarray(GRAY).astype(np.float32) / 255), "TIFF"), GRAY, 0),
@@ -83,7 +69,6 @@ READ = {
     "transparent colour": (encoded(FEW_HALF, "PNG", transparency=200),
                            Image.composite(FEW.convert("RGB"), HALF, ALPHA), 0),
     "GIF's first frame": (encoded(PALETTE, "GIF", **MORE), PALETTE, 0),
-    "WEBP's first frame": (encoded(picture(), "WEBP", lossless=True, **MORE), picture(), 0),
 }  # fmt: skip
 
 
@@ -117,29 +102,14 @@ def test_lecture_is_plain_bilinear_from_178_rows() -> None:
     assert_close(square(encoded(FACE, "PNG"), "celeba", "lecture"), wanted, 1)  # halves may fall either way
 
 
-# --- refused with a reason ------------------------------------------------------------------------------
-
-
-def bomb() -> bytes:
-    """A PNG whose header speaks of 10 gigapixels."""
-
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
-
-
-PNG, WEBP = encoded(picture(), "PNG"), encoded(picture(), "WEBP")
+PNG = encoded(picture(), "PNG")
 REFUSED = {
     "empty": (b"", "empty file"),
-    "text": (b"this is no picture at all", "not an image"),
     "truncated JPEG": (READ["JPEG"][0][:5000], "truncated"),
     "truncated face": (encoded(FACE, "JPEG")[:1500], "truncated"),
     "truncated PNG": (PNG[: len(PNG) // 2], "truncated|broken"),
-    "truncated WEBP": (WEBP[: len(WEBP) // 2], "broken|not an image"),
     "wrong checksum": (PNG[:60] + bytes([PNG[60] ^ 0xFF]) + PNG[61:], "broken"),
-    "bomb": (bomb(), "89 megapixels"),
+    "bomb": (b"P6\n100000 100000\n255\n" + bytes(1000), "89 megapixels"),
     "HEIC": (b"\0\0\0\x18ftypheic" + bytes(100), "HEIC"),
     "32 bits": (encoded(Image.fromarray(np.full((200, 200), 10**6, np.int32)), "TIFF"), "mode I with values"),
 }
@@ -160,7 +130,7 @@ def test_sizes_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(BadPhoto, match="240x200, but CelebA's aligned photos are 178x218"):
         square(PNG, "celeba")
     picture(50, 50).save(tmp_path / "tiny.png")
-    with pytest.raises(ValueError, match=r"no usable photos.*50x50"):
+    with pytest.raises(ValueError, match=r"no usable photos.*\n  tiny.png: 50x50"):
         open_store(tmp_path, tmp_path / "runs")
     monkeypatch.setattr("srlib.data.decode.MAX_PIXELS", 240 * 200 - 1)
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("pixels were decoded"))
@@ -168,17 +138,12 @@ def test_sizes_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         square(PNG)
 
 
-# --- in a folder ----------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def good(tmp_path: Path) -> Path:
     """A folder of ten sound photos."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
     for i in range(10):
-        picture(200 + i, 190).save(folder / f"good{i}.png")
-    return folder
+        saved(tmp_path / "photos" / f"good{i}.png", size=(200 + i, 190))
+    return tmp_path / "photos"
 
 
 def opened(folder: Path, max_bad: float = 50) -> Store:
@@ -188,11 +153,10 @@ def opened(folder: Path, max_bad: float = 50) -> Store:
 def test_what_is_left_out_is_listed_with_the_reason(good: Path, capsys: pytest.CaptureFixture) -> None:
     (good / "empty.jpg").write_bytes(b"")
     (good / "cut.jpg").write_bytes(REFUSED["truncated JPEG"][0])
-    (good / "later").mkdir()
-    (good / "later" / "copy.png").write_bytes((good / "good0.png").read_bytes())
-    picture(100, 300).save(good / "small.png")
-    picture().save(good / "really_a_png.jpg", "PNG")
-    picture(300, 200).save(good / "no_extension", "JPEG")
+    saved(good / "later" / "copy.png", size=(200, 190))  # as good0.png
+    saved(good / "small.png", size=(100, 300))
+    saved(good / "really_a_png.jpg", size=(240, 200), format="PNG")
+    saved(good / "no_extension", size=(300, 200), format="JPEG")
     store, out = opened(good), capsys.readouterr().out
     assert len(store) == 12
     used = {store.names[row] for split in store.counts() for row in store.rows(split)}

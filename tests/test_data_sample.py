@@ -5,28 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from photo_files import noise
 from PIL import Image
 
-from srlib.data import Store, open_store, sample
+from srlib.data import open_store, sample
 from srlib.data.crops import planned, tiles
 from srlib.errors import UsageError
 
-PHOTOS = Path(__file__).parents[2] / "shared" / "data" / "photos"
 
-
-@pytest.fixture(scope="module")
-def store() -> Store:
-    return open_store("sample")
-
-
-def test_the_sample_never_changes(store: Store) -> None:
+def test_the_sample_never_changes() -> None:
     """Recorded scores and trained networks hang on it."""
+    store = open_store("sample")
     assert store.describe() == "sample, 247 tiles of 176x176 (tiles): train 229, val 9, test 9"
     assert store.images.shape == (247, 3, 176, 176)
     assert store.fingerprint == "b21cc13b5d60b74c5d606f73a376de1e"
-    for photo in sample.PHOTOS:
-        assert photo.credit
-        assert photo.licence in {"CC0", "CC BY 2.0", "public domain"}
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,12 +27,8 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         open_store("sample")
 
 
-# --- tiles of any photos --------------------------------------------------------------------------------
-
-
-def noise(width: int, height: int) -> Image.Image:
-    pixels = np.random.default_rng(width).integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
-    return Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
+def photo(width: int, height: int) -> Image.Image:
+    return Image.fromarray(noise(height, width, 3))
 
 
 SIZES = {(1500, 1000): {0.5: 4 * 3, 0.25: 2 * 1}, (500, 400): {0.5: 1}, (340, 600): {1.0: 2 * 3}, (170, 900): {}}
@@ -49,13 +37,13 @@ SIZES = {(1500, 1000): {0.5: 4 * 3, 0.25: 2 * 1}, (500, 400): {0.5: 1}, (340, 60
 @pytest.mark.parametrize("size", SIZES)
 def test_tiles_of_a_folder(tmp_path: Path, size: tuple[int, int]) -> None:
     """Which scales, how many tiles, their names and their pixels, which are Pillow's."""
-    noise(*size).save(tmp_path / "holiday.png")
-    noise(700, 352).save(tmp_path / "other.png")  # a folder needs one usable photo
+    photo(*size).save(tmp_path / "holiday.png")
+    photo(700, 352).save(tmp_path / "other.png")  # a folder needs one usable photo
     store = open_store(tmp_path, tmp_path / "runs", "tiles")
     assert len(store) == sum(SIZES[size].values()) + 2
     assert bool(store.skipped) == (min(size) < 176)
     for scale, count in SIZES[size].items():
-        small = noise(*size).resize((round(size[0] * scale), round(size[1] * scale)), Image.Resampling.BICUBIC)
+        small = photo(*size).resize((round(size[0] * scale), round(size[1] * scale)), Image.Resampling.BICUBIC)
         covered, found = np.zeros(small.size[::-1], int), 0
         for row, name in enumerate(store.names):
             if place := re.fullmatch(rf"holiday.png/s{scale:.2f}/y(\d+)x(\d+)", name):
@@ -69,32 +57,22 @@ def test_tiles_of_a_folder(tmp_path: Path, size: tuple[int, int]) -> None:
 
 
 def test_tiles_follow_exif_and_the_plan_is_made_from_the_header(tmp_path: Path) -> None:
-    exif = Image.Exif()
+    exif, path = Image.Exif(), tmp_path / "photo.png"
     exif[0x0112] = 6
-    path = tmp_path / "photo.png"
-    noise(800, 400).transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
+    photo(800, 400).transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
     store = open_store(tmp_path, tmp_path / "runs", "tiles")
-    assert [f"photo.png{name}" for name in planned(path, "tiles")] == store.names
-    assert [name.split("/")[-1] for name in store.names] == ["y012x000", "y012x224"]
-    assert (store.images == np.stack(list(tiles(noise(800, 400), [0.5]).values()))).all()
-
-
-def test_the_number_of_tiles_of_the_shared_photos() -> None:
-    if not PHOTOS.is_dir():
-        pytest.skip("the shared photos are not here")
-    counts = {file: len(planned(file, "tiles")) for file in PHOTOS.glob("*.jpg")}
-    assert sum(counts.values()) == 2664
-    assert {counts[file] for file in counts if Image.open(file).size == (3840, 2160)} == {6 * 11 + 3 * 5}
+    assert store.names == [f"photo.png{name}" for name in planned(path)]
+    assert store.names == ["photo.png/s0.50/y012x000", "photo.png/s0.50/y012x224"]
+    assert (store.images == np.stack(list(tiles(photo(800, 400), [0.5]).values()))).all()
 
 
 def test_splits_are_made_by_photo_and_a_broken_photo_keeps_its_rows_to_itself(tmp_path: Path) -> None:
     for i in range(8):  # of these names 3.jpg is for validation, 6.jpg for testing
-        noise(720 + i, 360).save(tmp_path / f"{i}.jpg", quality=90)
+        photo(720 + i, 360).save(tmp_path / f"{i}.jpg")
     (tmp_path / "2.jpg").write_bytes((tmp_path / "2.jpg").read_bytes()[:9000])
     store = open_store(tmp_path, tmp_path / "runs", "tiles", max_bad=20)
-    assert list(store.bad) == ["2.jpg"]
     assert len(store.images) == len(store.names) == 8 * 2
     used = [{store.names[row][0] for row in store.rows(split)} for split in store.counts()]
     assert used == [{"0", "1", "4", "5", "7"}, {"3"}, {"6"}]
-    assert not store.images[[row for row, name in enumerate(store.names) if name.startswith("2.jpg")]].any()
+    assert not store.images[[name.startswith("2.jpg") for name in store.names]].any()
     assert store.describe() == "folder, 14 tiles of 176x176 (tiles): train 10, val 2, test 2; 1 unreadable"

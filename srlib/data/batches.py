@@ -1,9 +1,7 @@
 """Training batches: a pure function of seed and step, with LR made on the device."""
 
-from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import lru_cache
-from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +13,7 @@ from srlib.images.degrade import pair
 
 
 class Draw(NamedTuple):
-    """What a batch is made of, before any pixel is touched: arrays with an entry per crop."""
+    """What a batch is made of: arrays with an entry per crop."""
 
     rows: np.ndarray  # of the store
     top: np.ndarray
@@ -28,9 +26,8 @@ class Batches:
     """Random crops of one split and their LR.
 
     Photos are drawn without replacement, epoch after epoch; each crop lies on a multiple of the scale, so that its
-    LR pixels are whole, and is mirrored with probability 1/2. ``batch(step)`` depends on nothing but the arguments
-    given here and the step: not on what was asked before, on how photos are held, or on how many processes share
-    the work. An argument out of its range, or a split without photos, is a ValueError.
+    LR pixels are whole, and is mirrored with probability 1/2. A batch depends on the arguments and the step alone,
+    not on how photos are held or how many processes share the work. ValueError for an argument out of its range.
     """
 
     store: Store
@@ -53,12 +50,9 @@ class Batches:
             raise ValueError(f"the split {self.split!r} has no photos: {self.store.describe()}")
         if scale < 1 or not 0 < patch <= SIDE or patch % scale:
             raise ValueError(f"patch must be a multiple of the scale {scale}, at most {SIDE}; got {patch}")
-        if (size := self.batch_size) < 1 or size % self.world_size:
-            raise ValueError(
-                f"batch_size must be a positive multiple of the {self.world_size} processes; got {size}"
-            )
-        if not 0 <= self.rank < self.world_size:
-            raise ValueError(f"rank must lie in 0..{self.world_size - 1}; got {self.rank}")
+        size, ranks = self.batch_size, self.world_size
+        if size < 1 or size % ranks:
+            raise ValueError(f"batch_size must be a positive multiple of the {ranks} processes; got {size}")
         if self.hold is None:
             self.hold = self.device.type != "cpu" and self.store.fits(self.split, self.device)
 
@@ -80,9 +74,9 @@ class Batches:
         return Draw(*(part[self.rank :: self.world_size] for part in whole))
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """The pair ``(lr, hr)`` of a step on the device, float32 in [0, 1]; LR is rounded to 8 bits.
+        """LR ``[b, 3, patch / scale, patch / scale]`` and HR ``[b, 3, patch, patch]`` of a step on the device.
 
-        Shapes ``[b, 3, patch / scale, patch / scale]`` and ``[b, 3, patch, patch]``, b = batch_size / world_size.
+        b = batch_size / world_size; float32 in [0, 1], LR rounded to 8 bits.
         """
         return pair(self.crops(step), self.kernel, self.scale, round_lr=True)
 
@@ -91,16 +85,13 @@ class Batches:
         draw, side = self.draw(step), self.patch
         if self.hold:
             return self._gather(draw)
-        crops = np.empty((len(draw.rows), 3, side, side), np.uint8)
-        for crop, row, y, x in zip(crops, draw.rows.tolist(), draw.top.tolist(), draw.left.tolist()):
-            crop[:] = self.store.images[row, :, y : y + side, x : x + side]  # far faster than indexing with arrays
-        result, mirrored = torch.from_numpy(crops), torch.from_numpy(draw.flip)
-        result[mirrored] = result[mirrored].flip(-1)  # five times as fast as a slice with a negative step
-        return self._moved(result)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches from step 0 on, without end."""
-        return map(self.batch, count())
+        images = np.asarray(self.store.images)  # slices of a memory map's own type take twice as long
+        crops = torch.empty(len(draw.rows), 3, side, side, dtype=torch.uint8)
+        for crop, row, y, x in zip(crops.numpy(), draw.rows.tolist(), draw.top.tolist(), draw.left.tolist()):
+            crop[:] = images[row, :, y : y + side, x : x + side]  # far faster than indexing with arrays
+        for i in np.flatnonzero(draw.flip).tolist():
+            crops[i] = crops[i].flip(-1)
+        return self._moved(crops)
 
     def _gather(self, draw: Draw) -> Tensor:
         """Crops by indexing on the device: a handful of kernels, whatever the batch, and no waiting for them."""

@@ -10,11 +10,9 @@ import os
 import re
 import shutil
 import warnings
-from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from itertools import repeat
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -24,11 +22,11 @@ from filelock import FileLock, Timeout
 from numpy.lib.format import open_memmap
 from tqdm.auto import tqdm
 
-from srlib.data.crops import CROPS_OF, cut, planned
+from srlib.data.crops import check_crop, cut, planned
 from srlib.data.decode import BadPhoto, SmallPhoto
 from srlib.data.find import Source, find_source
 from srlib.data.sample import open_sample
-from srlib.data.store import CROPS, IMAGES, RECORD, SIDE, SPLITS, Store, load
+from srlib.data.store import IMAGES, RECORD, SIDE, SPLITS, Store, load
 from srlib.errors import DataError, UsageError
 from srlib.files import printable, resolve
 
@@ -40,36 +38,27 @@ SPARE = 64 << 20  # bytes of disk to leave free
 
 
 def open_store(
-    data: str | Path, runs: str | Path = "runs", crop: str = "center", *, max_bad: float = MAX_BAD
+    data: str | Path, runs: str | Path = "runs", crop: str = "center", max_bad: float = MAX_BAD
 ) -> Store:
-    """The store of ``data``, built first where there is none, or none of the folder as it is now.
+    """The store of "sample", always tiles, or of a folder: CelebA in any layout, or any other photos.
 
-    Args:
-        data: "sample", which is always tiles, or a folder of photos: CelebA in any layout, or anything else.
-        runs: stores are kept in ``RUNS/stores/``.
-        crop: of CelebA "center" (176 x 176 from the middle) or "lecture" (178 rows, bilinear to 176); of other
-            photos "center" (the middle square, shrunk) or "tiles" (all of the photo, at a half and a quarter).
-        max_bad: percentage of photos that may be unreadable; they are listed and left out.
+    It is built first where ``RUNS/stores/`` has none of the folder as it is now. Crops of CelebA are "center" (176
+    pixels from the middle) and "lecture" (178 rows, bilinear to 176); of other photos "center" (the middle square,
+    shrunk) and "tiles" (all of it, at a half and a quarter). ``max_bad`` percent of them may be unreadable.
 
-    Raises:
-        UsageError: no such folder, no photos in it, CelebA without its partition file, a crop that is not for it.
-        DataError: too many bad photos, or no room on the disk.
+    UsageError: no such folder, no photos in it, CelebA without its partition file, a crop that is not for it.
+    DataError: too many bad photos, or no room on the disk.
     """
-    if crop not in CROPS:
-        raise UsageError(f"unknown crop {crop!r}: choose from {', '.join(CROPS)}")
     if str(data) != "sample":
         return open_source(find_source(data), runs, crop, max_bad)
-    if crop == "lecture":
-        raise UsageError("the crop 'lecture' is for CelebA, and the sample is cut into tiles: leave it out")
+    check_crop(crop, "folder")
     return open_sample()
 
 
 def open_source(source: Source, runs: str | Path, crop: str, max_bad: float, verbose: bool = False) -> Store:
     """:func:`open_store` of photos found before; those left out are listed after building, or if ``verbose``."""
+    check_crop(crop, source.kind)
     root = source.root.resolve()
-    if crop not in CROPS_OF[source.kind]:
-        whose = f"CelebA, and {printable(root)} is not" if crop == "lecture" else "photos other than CelebA's"
-        raise UsageError(f"the crop {crop!r} is for {whose}: choose {' or '.join(CROPS_OF[source.kind])}")
     family = f"{re.sub('[^A-Za-z0-9._-]+', '-', root.name).strip('-.')[:40] or 'photos'}-{crop}"
     state = repr((VERSIONS, crop, source.kind, source.photos, source.bad)).encode(errors="backslashreplace")
     target = resolve(runs) / "stores" / f"{family}-{hashlib.blake2b(state, digest_size=8).hexdigest()}"
@@ -100,11 +89,7 @@ def open_source(source: Source, runs: str | Path, crop: str, max_bad: float, ver
 
 
 def build_store(source: Source, crop: str, target: Path, max_bad: float) -> None:
-    """Make the store ``target``, or finish making it. Nobody else may do so at the same time.
-
-    Raises:
-        UsageError: not one usable photo. DataError: too many bad ones, or no room on the disk.
-    """
+    """Make the store ``target``, or finish making it. Nobody else may do so at the same time. Errors as above."""
     partial = target.with_name(target.name + ".partial")
     try:
         shutil.rmtree(target, ignore_errors=True)  # if it is there, it is damaged
@@ -112,16 +97,14 @@ def build_store(source: Source, crop: str, target: Path, max_bad: float) -> None
         record = _decode(source, crop, partial)
         bad, total = record["bad"], len(source.photos) + len(source.bad)
         if 100 * len(bad) > max_bad * total:
+            what = f"{len(bad):,} of {total:,} photos are bad, more than {max_bad:g} %:\n{_listing(bad, target)}"
+            need = -(-100 * len(bad) // total)
             raise DataError(
-                f"{len(bad):,} of {total:,} photos are bad, more than {max_bad:g} %:\n{_listing(bad, target)}\n"
-                "repair or remove them, or build the store with a higher limit: "
-                f"python -m srlib cache --data ... --max-bad {-(-100 * len(bad) // total)}"
+                f"{what}\nrepair or remove them, or: python -m srlib cache --data ... --max-bad {need}"
             )
         if max(record["split"], default=-1) < 0:
-            reasons = Counter((bad | record["skipped"]).values()).most_common(3)
-            raise UsageError(
-                f"no usable photos in {printable(source.root)}: {'; '.join(why for why, _ in reasons)}"
-            )
+            reasons = _listing(bad | record["skipped"], target, "left out")
+            raise UsageError(f"no usable photos in {printable(source.root)}:\n{reasons}")
         (partial / RECORD).write_text(json.dumps(record), encoding="utf-8")
         os.replace(partial, target)  # now it is whole
     except OSError as error:  # of the disk: those of photos are caught where they are read
@@ -132,38 +115,34 @@ def build_store(source: Source, crop: str, target: Path, max_bad: float) -> None
 def _decode(source: Source, crop: str, partial: Path) -> dict[str, Any]:
     """Write all rows that are not written yet; returns what ``store.json`` is to say."""
     photos = sorted(source.photos, key=lambda photo: SPLITS.index(photo.split))  # a split's rows lie together
-    files = [os.path.join(source.root, photo.path) for photo in photos]
-    bad, skipped = dict(source.bad), {}
+    bad, skipped = dict(source.bad), dict[str, str]()
 
     def work(chunk: list[int]) -> int:
         for i in chunk:
+            path, size = photos[i].path, photos[i].size
             try:
-                with open(files[i], "rb", buffering=0) as file:
-                    data = file.read(photos[i].size + 1)
-                squares = cut(data, source.kind, crop) if len(data) == photos[i].size else {}
+                data = (source.root / path).read_bytes()
+                squares = cut(data, source.kind, crop) if len(data) == size else {}
                 if list(squares) != ends[i]:
                     raise BadPhoto("changed while the store was being built")
                 for row, square in enumerate(squares.values(), first[i]):
                     images[row] = square
                 sha1[i] = np.frombuffer(hashlib.sha1(data, usedforsecurity=False).digest(), np.uint8)
                 done[i] = 1  # last, and a single byte: a kill leaves it written or not
-            except SmallPhoto as error:
-                skipped[photos[i].path] = str(error)
             except (BadPhoto, OSError) as error:
-                bad[photos[i].path] = (
-                    f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
-                )
+                reason = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
+                (skipped if isinstance(error, SmallPhoto) else bad)[path] = reason
         return len(chunk)
 
     # Pillow's remarks on odd files would tear the progress bar; what matters is said in the lists.
     with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor() as pool:
-        ends = list((pool.map if crop == "tiles" else map)(planned, files, repeat(crop)))
+        files = (source.root / photo.path for photo in photos)
+        ends = list(pool.map(planned, files)) if crop == "tiles" else [[""]] * len(photos)
         first = np.cumsum([0, *map(len, ends)])
         images, status = _arrays(partial, int(first[-1]), len(photos))
         sha1, done = status["sha1"], status["done"]
         todo, start = np.flatnonzero(done == 0).tolist(), perf_counter()
-        before = len(photos) - len(todo)
-        if before:
+        if before := len(photos) - len(todo):
             print(f"going on after {before:,} of {len(photos):,} photos")
         chunks = [todo[at : at + CHUNK] for at in range(0, len(todo), CHUNK)]
         with tqdm(total=len(photos), initial=before, unit=" photos", desc="decoding", leave=False) as bar:
@@ -175,8 +154,8 @@ def _decode(source: Source, crop: str, partial: Path) -> dict[str, Any]:
                 raise
             finally:
                 pool.shutdown(cancel_futures=True)
-    rate = len(todo) / max(perf_counter() - start, 1e-9)
-    print(f"decoded {len(todo):,} photos in {perf_counter() - start:.1f} s, {rate:,.0f} photos/s")
+    seconds = perf_counter() - start
+    print(f"decoded {len(todo):,} photos in {seconds:.1f} s, {len(todo) / max(seconds, 1e-9):,.0f} photos/s")
 
     digest = hashlib.blake2b(repr((VERSIONS[source.kind], source.kind, crop)).encode(), digest_size=16)
     codes, seen = np.full(len(photos), -1), set()
@@ -206,8 +185,8 @@ def _arrays(partial: Path, rows: int, photos: int) -> list[np.memmap]:
         (partial / name).unlink(missing_ok=True)
     need, free = rows * 3 * SIDE**2 + SPARE, shutil.disk_usage(partial).free
     if free < need:
-        missing = f"the store needs {need / 1e6:,.0f} MB in {partial.parent}, where {free / 1e6:,.0f} MB are free"
-        raise DataError(f"{missing}: make room, or choose another folder by --runs (in a page: RUNS)")
+        room = f"{need / 1e6:,.0f} MB in {partial.parent}, where {free / 1e6:,.0f} MB are free"
+        raise DataError(f"the store needs {room}: make room, or choose another folder by --runs (in a page: RUNS)")
     images = open_memmap(partial / IMAGES, "w+", *forms[IMAGES])
     if hasattr(os, "posix_fallocate"):  # or else a disk that fills up meanwhile ends the process
         with open(partial / IMAGES, "r+b") as file:

@@ -1,4 +1,4 @@
-"""CelebA as people have it: as published, as torchvision or Kaggle unpack it, whole or in part.
+"""CelebA (Liu, Luo, Wang and Tang, ICCV 2015) as published, or as torchvision and Kaggle unpack it, also in part.
 
 To add a layout, add it to LAYOUTS in tests/test_data_find.py and make :func:`layout` find it.
 """
@@ -15,8 +15,6 @@ from srlib.data.store import SPLITS
 from srlib.errors import DataError, UsageError
 from srlib.files import printable
 
-# Liu, Luo, Wang and Tang, ICCV 2015; the sizes of its official splits, 202,599 photos together.
-PUBLISHED = {"train": 162_770, "val": 19_867, "test": 19_962}
 PHOTOS, PARTITIONS = "img_align_celeba", ("list_eval_partition.csv", "list_eval_partition.txt")
 FACE = re.compile(r"(.*/)?\d{6}\.(jpg|png)", re.IGNORECASE)
 ORIGIN = """CelebA comes from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html or \
@@ -27,9 +25,8 @@ def layout(root: Path, paths: Iterable[str]) -> tuple[str, Path] | None:
     """CelebA's folder of photos, relative to ``root``, and its partition file, given all files below ``root``.
 
     Photos lie where most files have names like 000001.jpg, best in a folder img_align_celeba; the partition file
-    anywhere below ``root``, or up to two folders above them. None if nothing looks like CelebA.
-
-    Raises UsageError for one without the other.
+    anywhere below ``root``, or up to two folders above them. None if nothing looks like CelebA; UsageError for one
+    without the other.
     """
     faces = [path for path in paths if FACE.fullmatch(path)]
     folders = Counter(path.rpartition("/")[0] for path in faces)
@@ -41,21 +38,18 @@ def layout(root: Path, paths: Iterable[str]) -> tuple[str, Path] | None:
     if inside is not None and partitions:
         return inside, partitions[0]
     if partitions:
-        archive = next((root / path for path in paths if path.endswith(f"{PHOTOS}.zip")), None)
-        todo = f"unpack {printable(archive)}" if archive else f"put the photos ({PHOTOS}.zip, unpacked) beside it"
+        todo = f"put the photos ({PHOTOS}.zip, unpacked) beside it"
         raise UsageError(f"{printable(partitions[0])} is there, but no photos like 000001.jpg: {todo}; {ORIGIN}")
     if faces and (PHOTOS in photos.name or (photos == root and _is_aligned(root / faces[0]))):
-        raise UsageError(
-            f"{printable(photos)} holds CelebA's photos, but {' or '.join(PARTITIONS)} is missing, which says "
-            f"which are for training, validation and test: put it beside the folder; {ORIGIN}"
-        )
+        missing = f"{' or '.join(PARTITIONS)}, which says which are for training, validation and test, is missing"
+        raise UsageError(f"{printable(photos)} holds CelebA's photos, but {missing}: put it beside; {ORIGIN}")
     return None
 
 
 def read_partition(path: Path) -> dict[str, str]:
-    """The official split, a photo's name without its extension to "train", "val" or "test".
+    """The official split: a photo's name without its extension to "train", "val" or "test".
 
-    Raises UsageError for a line that is not a name and 0, 1 or 2, with its number.
+    UsageError names the first line that is not a name and 0, 1 or 2.
     """
     table: dict[str, str] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
@@ -63,9 +57,7 @@ def read_partition(path: Path) -> dict[str, str]:
         if len(words) == 2 and words[1] in ("0", "1", "2"):
             table[words[0].rpartition(".")[0]] = SPLITS[int(words[1])]
         elif words and (number > 1 or words[0] != "image_id"):
-            wrong = (
-                f"{line.strip()[:60]!r} is not a photo's name followed by 0 (train), 1 (validation) or 2 (test)"
-            )
+            wrong = f"{line.strip()[:60]!r} is not a photo's name and 0 (train), 1 (validation) or 2 (test)"
             raise UsageError(f"{printable(path)}, line {number}: {wrong}")
     if not table:
         raise UsageError(f"{printable(path)} is empty: {ORIGIN}")
@@ -79,10 +71,8 @@ def fetch(folder: str | Path) -> None:
     try:
         CelebA(str(Path(folder).expanduser()), split="all", download=True)
     except Exception as error:  # gdown, requests, urllib and torchvision raise types of their own
-        first_line = str(error).strip().partition("\n")[0][:200]
-        raise DataError(
-            f"CelebA was not fetched ({type(error).__name__}: {first_line}). By hand: {ORIGIN}"
-        ) from error
+        why = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise DataError(f"CelebA was not fetched ({why}). By hand: {ORIGIN}") from error
 
 
 def _is_aligned(file: Path) -> bool:

@@ -7,29 +7,38 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from srlib.data.decode import ALIGNED, ORIENTATION, SmallPhoto, aligned, read
+from srlib.data.decode import ORIENTATION, SmallPhoto, aligned, read
 from srlib.data.store import SIDE
+from srlib.errors import UsageError
 
 CROPS_OF = {"celeba": ("center", "lecture"), "folder": ("center", "tiles")}
 TILE_SCALES = (0.5, 0.25)  # shrunk to a half photos are sharp; a quarter shows more of the scene
 
 
+def check_crop(crop: str, kind: str) -> None:
+    """Raise UsageError for a crop that is not for this kind of photos."""
+    if crop not in CROPS_OF[kind]:
+        whose = "CelebA" if kind == "celeba" else "photos other than CelebA's"
+        raise UsageError(f"the crop {crop!r} is not for {whose}: choose {' or '.join(CROPS_OF[kind])}")
+
+
 def cut(data: bytes, kind: str, crop: str) -> dict[str, np.ndarray]:
     """The squares of a photo, each under what is put behind the photo's name. Raises BadPhoto or SmallPhoto."""
     if kind == "celeba":
-        return {"": (center if crop == "center" else lecture)(aligned(data))}
+        face = aligned(data)
+        return {"": lecture(face) if crop == "lecture" else face[:, 21 : 21 + SIDE, 1 : 1 + SIDE]}  # of 218 x 178
     image = read(data, 2 * SIDE if crop == "center" else 0)
-    if min(image.size) < SIDE:
+    if (side := min(image.size)) < SIDE:
         raise SmallPhoto(f"{image.width}x{image.height}, the shorter side is below {SIDE}")
-    if crop == "center":
-        return {"": square(image)}
-    return {f"/{name}": tile for name, tile in tiles(image, _scales(image.size)).items()}
+    if crop == "tiles":
+        return {f"/{name}": tile for name, tile in tiles(image, _scales(image.size)).items()}
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    middle = image.crop((left, top, left + side, top + side))
+    return {"": np.asarray(middle.resize((SIDE, SIDE), Image.Resampling.BICUBIC)).transpose(2, 0, 1)}
 
 
-def planned(file: str | Path, crop: str) -> list[str]:
-    """The names that :func:`cut` will give, by the photo's header alone; none where that cannot be read."""
-    if crop != "tiles":
-        return [""]
+def planned(file: str | Path) -> list[str]:
+    """The names that :func:`cut` will give to tiles, by the photo's header alone; none where that is broken."""
     try:
         with Image.open(file) as image:
             exif = Image.Image.getexif(image)  # PNG's own method decodes all pixels
@@ -39,16 +48,9 @@ def planned(file: str | Path, crop: str) -> list[str]:
     return [f"/{name}" for scale in _scales(size) for name, _, _ in _grid(size, scale, SIDE)]
 
 
-def center(face: np.ndarray) -> np.ndarray:
-    """The middle of an aligned photo of CelebA ``[3, 218, 178]``, not resampled."""
-    left, top = (ALIGNED[0] - SIDE) // 2, (ALIGNED[1] - SIDE) // 2
-    return face[:, top : top + SIDE, left : left + SIDE]
-
-
 def lecture(face: np.ndarray) -> np.ndarray:
     """The middle 178 rows of an aligned photo, by plain bilinear interpolation (not antialiased) to 176 x 176."""
-    top = (ALIGNED[1] - ALIGNED[0]) // 2
-    pixels = face[:, top : top + ALIGNED[0]].astype(np.float32)
+    pixels = face[:, 20:198].astype(np.float32)
     # Centres of pixels lie at half-integers, so result i lies at i + (2 i + 1) / 176: after pixel i, and from the
     # middle on after pixel i + 1. (PyTorch's interpolate does the same, with threads of its own in each of ours.)
     share = (2 * np.arange(SIDE, dtype=np.float32) + 1) / SIDE
@@ -59,20 +61,12 @@ def lecture(face: np.ndarray) -> np.ndarray:
     return (pixels + 0.5).astype(np.uint8)
 
 
-def square(image: Image.Image) -> np.ndarray:
-    """The middle square of any photo, shrunk to 176 x 176 by antialiased bicubic (Pillow)."""
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    middle = image.crop((left, top, left + side, top + side))
-    return np.asarray(middle.resize((SIDE, SIDE), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
-
-
 def tiles(image: Image.Image, scales: Sequence[float], stride: int = SIDE) -> dict[str, np.ndarray]:
     """Tiles that cover a photo evenly at each scale (antialiased bicubic, Pillow); names like s0.50/y000x176."""
     found = {}
     for scale in scales:
-        size = (round(image.width * scale), round(image.height * scale))
-        pixels = np.asarray(image.resize(size, Image.Resampling.BICUBIC))
+        small = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+        pixels = np.asarray(small)
         for name, y, x in _grid(image.size, scale, stride):
             found[name] = pixels[y : y + SIDE, x : x + SIDE].transpose(2, 0, 1)
     return found
@@ -91,10 +85,7 @@ def _grid(size: tuple[int, int], scale: float, stride: int) -> list[tuple[str, i
 
 
 def _starts(length: int, stride: int) -> list[int]:
-    """Evenly spaced starts of tiles that reach both ends of ``length``.
-
-    Neighbours lie at most ``stride`` apart; with stride = SIDE, as many tiles as still cover all but a few pixels.
-    """
+    """Even starts of tiles that reach both ends, a stride apart at most, but for a few pixels where it is SIDE."""
     rest = length - SIDE
     steps = ceil(rest / stride) if stride < SIDE else round(rest / stride)
     return [round(i * rest / steps) for i in range(steps + 1)] if steps else [rest // 2]

@@ -1,13 +1,12 @@
-"""The bytes of a photo to RGB pixels, or the reason why not. They decide what a file is, not its name.
+"""The bytes of a photo to RGB pixels, or the reason why not. The bytes decide what a file is, not its name.
 
-EXIF orientation is applied, colour profiles are not. Transparency is laid over white, CMYK becomes RGB by Pillow,
-gray becomes three equal channels, 16 bits are scaled to 8. Of an animation the first frame counts.
+EXIF orientation is applied, colour profiles are not. Transparency is laid over white, 16 bits are scaled to 8.
 """
 
 import io
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 
 import numpy as np
 import torch
@@ -33,8 +32,7 @@ class SmallPhoto(BadPhoto):
 
 @contextmanager
 def opened(data: bytes) -> Iterator[Image.Image]:
-    """The photo with its header read; whatever goes wrong in the block, reading pixels included, is a
-    BadPhoto: on broken files Pillow raises errors of nearly every type."""
+    """The photo, not decoded yet. All errors in the block become BadPhoto: Pillow raises nearly every type."""
     limit = f"above the limit of {MAX_PIXELS // 10**6} megapixels"
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -55,8 +53,8 @@ def opened(data: bytes) -> Iterator[Image.Image]:
 
 
 def read(data: bytes, least: int = 0) -> Image.Image:
-    """A photo upright and in RGB; with ``least`` a large JPEG is decoded at 1/2, 1/4 or 1/8, several times faster,
-    to no side below that. Raises BadPhoto."""
+    """A photo upright and in RGB; with ``least`` a large JPEG is decoded smaller, and faster, to no side below it.
+    Raises BadPhoto."""
     with opened(data) as image:
         if least:
             image.draft(image.mode, (least, least))
@@ -66,19 +64,15 @@ def read(data: bytes, least: int = 0) -> Image.Image:
 
 
 def aligned(data: bytes) -> np.ndarray:
-    """One of CelebA's aligned photos, uint8 ``[3, 218, 178]``. Raises BadPhoto, also for any other size.
-
-    torchvision decodes a plain JPEG to Pillow's pixels in half the time; all else, and what is wrong, is Pillow's.
-    """
+    """One of CelebA's aligned photos, uint8 ``[3, 218, 178]``. Raises BadPhoto, also for any other size."""
     import torchvision.io  # noqa: F401 - registers torch.ops.image; here, since it takes longer than torch itself
 
+    # torchvision decodes a plain JPEG to Pillow's pixels in half the time; what it refuses, Pillow explains.
     if data[:2] == b"\xff\xd8" and data.find(b"Exif\0\0", 0, 4096) < 0:
-        try:
+        with suppress(RuntimeError):
             pixels = torch.ops.image.decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), 0, False)
             if pixels.shape == (3, ALIGNED[1], ALIGNED[0]):
                 return pixels.numpy()
-        except RuntimeError:
-            pass
     image = read(data)
     if image.size != ALIGNED:
         raise BadPhoto("{}x{}, but CelebA's aligned photos are {}x{}".format(*image.size, *ALIGNED))

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import stat
 import unicodedata
 from collections import Counter
@@ -18,7 +19,7 @@ from srlib.files import printable
 # Extensions that promise a photo. A file with another one is a photo all the same if its first bytes say so.
 PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".jp2", ".avif",
             ".ppm", ".pgm", ".pbm", ".heic", ".heif", ".tga")  # fmt: skip
-MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*", b"P6\n", b"P5\n")
+MAGIC = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n|GIF8|II\*\0|MM\0\*|P[56]\n|RIFF....WEBP", re.DOTALL)
 
 
 class PhotoFile(NamedTuple):
@@ -38,22 +39,16 @@ class Source:
     kind: str  # "celeba" or "folder"
     root: Path  # where the paths of the photos start
     photos: list[PhotoFile] = field(default_factory=list)  # sorted by path
-    bad: dict[str, str] = field(
-        default_factory=dict
-    )  # what ought to be a photo but cannot be read, with the reason
+    bad: dict[str, str] = field(default_factory=dict)  # photos that cannot be read, with the reason
     other: Counter[str] = field(default_factory=Counter)  # files that promise no photo, by extension
     published: dict[str, int] = field(default_factory=dict)  # photos per split, by CelebA's partition file
 
 
 def find_source(folder: str | Path) -> Source:
-    """Look at a folder and list its photos.
-
-    Raises UsageError: no such folder, no photos in it, or a CelebA without its partition file.
-    """
+    """The photos of a folder. Raises UsageError: no folder, no photos in it, CelebA without its partition file."""
     root = Path(folder).expanduser().absolute()
     if not root.is_dir():
-        wrong = f"{printable(root)} is a file" if root.exists() else f"no folder {printable(root)}"
-        raise UsageError(f'{wrong}: give a folder of photos, or "sample"')
+        raise UsageError(f'there is no folder {printable(root)}: give a folder of photos, or "sample"')
     try:
         entries = dict(_walk(root, "", set()))
     except PermissionError as error:
@@ -80,10 +75,10 @@ def any_folder(root: Path) -> Source:
 
 
 def split_of(path: str) -> str:
-    """The split of a photo in any folder: a hash of its relative path, 80 % train, 10 % val, 10 % test.
+    """The split of a photo in any folder, by a hash of its relative path: 80 % train, 10 % val, 10 % test.
 
-    It depends on nothing else, so a photo stays where it is however the folder grows. The path is taken with / and
-    in Unicode's composed form (NFC), in which macOS, Linux and Windows agree.
+    So a photo stays where it is however the folder grows. Of Unicode the composed form (NFC) counts, in which
+    macOS, Linux and Windows agree.
     """
     plain = unicodedata.normalize("NFC", path).encode(errors="surrogatepass")
     place = int.from_bytes(hashlib.blake2b(plain, digest_size=8).digest(), "big") / 2**64
@@ -126,7 +121,6 @@ def _sort(files: Mapping[str, os.DirEntry[str]], split: Callable[[str], str], so
 def _starts_like_photo(entry: os.DirEntry[str]) -> bool:
     try:
         with open(entry.path if entry.is_file() else os.devnull, "rb") as file:  # a pipe would be waited for
-            head = file.read(12)
+            return MAGIC.match(file.read(12)) is not None
     except OSError:
         return False
-    return head.startswith(MAGIC) or (head[:4] == b"RIFF" and head[8:] == b"WEBP")

@@ -17,7 +17,7 @@ TRAIN_TILES, SCORE_TILES = ((1.0, 0.8, 0.6), SIDE // 2), ((1.0,), SIDE)
 
 
 class SamplePhoto(NamedTuple):
-    """A photo of the sample: the split that all its tiles go to, where its file lies, and whose it is."""
+    """A photo of the sample, whose tiles all go to one split."""
 
     name: str
     split: str
@@ -39,8 +39,8 @@ class SamplePhoto(NamedTuple):
             return image.convert("RGB")
 
 
-# Credits and licences as the packages state them: in docstrings of skimage.data, in the README beside sklearn's
-# photos (the flower's line names china's photographer, its links lead to vultilion), inside matplotlib's JPEG.
+# As the packages state it: in skimage.data's docstrings, in the README of sklearn's photos (its line on the flower
+# names china's photographer, the links there lead to vultilion), inside matplotlib's JPEG.
 PHOTOS = (
     SamplePhoto("chelsea", "train", "scikit-image", "skimage/data/chelsea.png",
                 "Stefan van der Walt", "CC0", "scikit-image"),

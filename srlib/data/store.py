@@ -20,27 +20,17 @@ IMAGES, RECORD = "images.npy", "store.json"
 
 @dataclass(frozen=True)
 class Store:
-    """Photos of one shape, whatever their source.
+    """Photos of one shape, whatever their source."""
 
-    Attributes:
-        images: uint8 ``[N, 3, 176, 176]``, RGB; in memory or a read-only memory map.
-        names: a name per row: a path relative to the folder, or the name of a tile.
-        split: train, val and test, each with its rows in order. Rows of photos that cannot be used are in none.
-        source, crop: "sample", "celeba" or "folder", and one of ``CROPS``.
-        fingerprint: hash of what the photos are, their splits and the crop; the same on every machine.
-        published: for CelebA, how many photos of each split its partition file lists; else empty.
-        bad, skipped: photos that cannot be read, and sound ones left out (too small, or double), with the reason.
-    """
-
-    images: np.ndarray
-    names: list[str]
-    split: Mapping[str, np.ndarray]
-    source: str
-    crop: str
-    fingerprint: str
-    published: Mapping[str, int] = field(default_factory=dict)
-    bad: Mapping[str, str] = field(default_factory=dict)
-    skipped: Mapping[str, str] = field(default_factory=dict)
+    images: np.ndarray  # uint8 [N, 3, 176, 176], RGB; in memory or a read-only memory map
+    names: list[str]  # of the rows: a path relative to the folder, and which tile
+    split: Mapping[str, np.ndarray]  # the rows of train, val and test, ascending; unusable ones are in none
+    source: str  # "sample", "celeba" or "folder"
+    crop: str  # one of CROPS
+    fingerprint: str  # hash of what the photos are, their splits and the crop; the same on every machine
+    published: Mapping[str, int] = field(default_factory=dict)  # CelebA's: photos per split in its partition file
+    bad: Mapping[str, str] = field(default_factory=dict)  # photos that cannot be read, with the reason
+    skipped: Mapping[str, str] = field(default_factory=dict)  # sound ones left out: too small, or double
     _held: dict[tuple, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -57,7 +47,7 @@ class Store:
         return self.split[split]
 
     def tensor(self, split: str, limit: int | None = None) -> Tensor:
-        """The first ``limit`` photos of a split (by default all), copied: uint8 ``[n, 3, 176, 176]``."""
+        """The first photos of a split, by default all, copied: uint8 ``[n, 3, 176, 176]``."""
         return torch.from_numpy(self.images[self.rows(split)[:limit]])
 
     def photos(self, split: str, device: torch.device | str = "cpu") -> Tensor:
@@ -72,32 +62,30 @@ class Store:
                     photos = torch.from_numpy(self.images[rows[0] : rows[-1] + 1])
             else:
                 photos = torch.empty(len(rows), 3, SIDE, SIDE, dtype=torch.uint8, device=device)
-                for part, chosen in zip(photos.split(1024), torch.from_numpy(rows).split(1024)):
-                    part.copy_(torch.from_numpy(self.images[chosen.numpy()]))
+                for at in range(0, len(rows), 1024):
+                    photos[at : at + 1024].copy_(torch.from_numpy(self.images[rows[at : at + 1024]]))
             self._held[split, device] = photos
         return self._held[split, device]
 
     def fits(self, split: str, device: torch.device) -> bool:
-        """Whether :meth:`photos` are on this GPU already, or take at most half of what is free there."""
-        if any(name == split and place.type == device.type for name, place in self._held):
-            return True
-        return len(self.rows(split)) * 3 * SIDE**2 <= free_bytes(device) // 2
+        """Whether :meth:`photos` are there already, as on the CPU always, or take at most half of what is free."""
+        there = device.type == "cpu" or any((split, device.type) == (name, at.type) for name, at in self._held)
+        return there or len(self.rows(split)) * 3 * SIDE**2 <= free_bytes(device) // 2
 
     def describe(self) -> str:
         """One line: the source, the crop and how many photos each split has."""
         of = {name: f" of {count:,}" for name, count in self.published.items()}
         parts = ", ".join(f"{name} {count:,}{of.get(name, '')}" for name, count in self.counts().items())
+        parts += f"; {len(self.bad):,} unreadable" * bool(self.bad)
+        parts += f"; {len(self.skipped):,} too small or double" * bool(self.skipped)
         noun = "tiles" if self.crop == "tiles" else "photos"
-        text = f"{self.source}, {len(self):,} {noun} of {SIDE}x{SIDE} ({self.crop}): {parts}"
-        text += f"; {len(self.bad):,} unreadable" * bool(self.bad)
-        return text + f"; {len(self.skipped):,} too small or double" * bool(self.skipped)
+        return f"{self.source}, {len(self):,} {noun} of {SIDE}x{SIDE} ({self.crop}): {parts}"
 
 
 def load(folder: Path) -> Store | None:
     """A store from its folder, memory-mapped; None where there is none, or not a whole one."""
     try:
-        record = json.loads((folder / RECORD).read_bytes())
-        images = np.load(folder / IMAGES, mmap_mode="r")
+        images, record = np.load(folder / IMAGES, mmap_mode="r"), json.loads((folder / RECORD).read_bytes())
     except (OSError, ValueError):
         return None
     codes = np.array(record.pop("split"))

@@ -1,7 +1,4 @@
-"""Colour of NCHW floats with RGB in [0, 1]: BT.601 luma, YCbCr in both ranges, channels on their own.
-
-Coefficients: ITU-R BT.601-7, sections 2.5.1 to 2.5.3.
-"""
+"""Colour of floats with RGB in [0, 1], by ITU-R BT.601-7, sections 2.5.1 to 2.5.3: luma, YCbCr, saturation."""
 
 import torch
 from torch import Tensor
@@ -37,8 +34,8 @@ def to_gray(rgb: Tensor) -> Tensor:
 def to_ycbcr(rgb: Tensor, *, limited: bool) -> Tensor:
     """RGB to YCbCr, ``[..., 3, H, W]``, all three channels scaled so that 1 is level 255.
 
-    ``limited=True`` maps Y to [16, 235] / 255 as MATLAB's ``rgb2ycbcr`` and most papers of the field do;
-    ``limited=False`` is the full range of JPEG. Cb and Cr are centred on 128 / 255.
+    ``limited`` maps Y to [16, 235] / 255, as MATLAB's ``rgb2ycbcr`` and most papers of the field do; else it has
+    JPEG's full range. Cb and Cr are centred on 128 / 255.
     """
     matrix, _, offset = _parts(rgb, limited)
     return torch.einsum(_MIX, matrix, rgb) + offset[..., None]
@@ -56,9 +53,6 @@ def split_channels(x: Tensor) -> Tensor:
 
 
 def saturation(rgb: Tensor) -> Tensor:
-    """Mean chroma magnitude per image, ``[N, 3, H, W]`` to ``[N]``, in 8-bit levels.
-
-    The distance from gray in the full-range CbCr plane: zero for gray, and blind to luma, unlike the S of HSV.
-    """
+    """Mean distance from gray in the CbCr plane, in 8-bit levels, ``[N, 3, H, W]`` to ``[N]``; blind to luma."""
     chroma = to_ycbcr(rgb, limited=False)[:, 1:] - 128 / 255
     return 255 * chroma.square().sum(dim=1).sqrt().mean(dim=(1, 2))

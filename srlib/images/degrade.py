@@ -1,4 +1,4 @@
-"""HR to LR, and the interpolations back: every one of them is a matrix per axis.
+"""HR to LR, and the interpolations back.
 
 Resampling by a fixed kernel is linear and separable, so the LR picture is ``A @ hr @ B.T`` with one small
 matrix for the rows and one for the columns. The pages draw these matrices; the code multiplies by them.
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from math import ceil, exp
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,34 +22,29 @@ def placed(make: Callable[..., Tensor], args: tuple, dtype: torch.dtype, device:
     return make(*args).to(device=device, dtype=dtype)
 
 
-def _cubic(a: float) -> Callable[[Tensor], Tensor]:
+def _cubic(x: Tensor, a: float) -> Tensor:
     """Keys 1981, equation 4; a = -0.5 in MATLAB and Pillow, -0.75 in OpenCV and plain PyTorch."""
-
-    def kernel(x: Tensor) -> Tensor:
-        x = x.abs()
-        near = ((a + 2) * x - (a + 3)) * x * x + 1
-        far = a * (((x - 5) * x + 8) * x - 4)
-        return torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
-
-    return kernel
+    x = x.abs()
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = a * (((x - 5) * x + 8) * x - 4)
+    return torch.where(x < 1, near, torch.where(x < 2, far, 0))
 
 
 INTERPOLATIONS: dict[str, Callable[[Tensor], Tensor]] = {  # kernels of the distance in source pixels
     "nearest": lambda x: ((x >= -0.5) & (x < 0.5)).to(x),
     "bilinear": lambda x: (1 - x.abs()).clamp_min(0),
-    "bicubic": _cubic(-0.5),
-    "bicubic-0.75": _cubic(-0.75),
-    "lanczos": lambda x: torch.where(x.abs() < 3, torch.sinc(x) * torch.sinc(x / 3), torch.zeros_like(x)),
+    "bicubic": lambda x: _cubic(x, -0.5),
+    "bicubic-0.75": lambda x: _cubic(x, -0.75),
+    "lanczos": lambda x: torch.where(x.abs() < 3, torch.sinc(x) * torch.sinc(x / 3), 0),
 }
 
 
 def resize_matrix(size: int, new_size: int, interpolation: str, antialias: bool = True) -> Tensor:
     """The matrix ``[new_size, size]``, float64, that resamples one axis.
 
-    Pixel centres lie at half-integers. With ``antialias`` the kernel is stretched by the scale when shrinking, as
-    in Pillow and MATLAB's ``imresize``; taps that fall outside are dropped and the rest renormalised, as in Pillow
-    and PyTorch's antialiased modes, so rows sum to 1. ("nearest" is a box: with ``antialias`` it shrinks by the
-    mean over an area, Pillow's BOX.) ValueError for an unknown interpolation or a size below 1.
+    Pixel centres lie at half-integers. With ``antialias`` the kernel is stretched when shrinking, as in Pillow and
+    MATLAB's ``imresize``; "nearest", a box, is then the mean over an area. Taps outside are dropped and the rest
+    renormalised, as in Pillow, so rows sum to 1. ValueError for an unknown interpolation or a size below 1.
     """
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"unknown interpolation {interpolation!r}: choose from {', '.join(INTERPOLATIONS)}")
@@ -66,13 +62,9 @@ def _lecture_matrix(size: int, scale: int) -> Tensor:
     """scikit-image's ``pyramid_reduce``: a Gaussian of sigma = 2 * scale / 6, then linear resampling."""
     sigma = 2 * scale / 6
     radius = int(4 * sigma + 0.5)
-    offsets = range(-radius, radius + 1)
-    taps = torch.tensor([exp(-0.5 * (i / sigma) ** 2) for i in offsets], dtype=torch.float64)
-    taps /= taps.sum()
-    blur, rows = torch.zeros(size, size, dtype=torch.float64), torch.arange(size)
-    for offset, tap in zip(offsets, taps):
-        columns = (rows + offset) % (2 * size)  # mirrored at the edge of the outermost pixel
-        blur[rows, torch.minimum(columns, 2 * size - 1 - columns)] += tap
+    taps = torch.tensor([exp(-0.5 * (i / sigma) ** 2) for i in range(-radius, radius + 1)], dtype=torch.float64)
+    mirrored = torch.from_numpy(np.pad(np.eye(size), ((radius, radius), (0, 0)), "symmetric"))
+    blur = sum(tap * mirrored[i : i + size] for i, tap in enumerate(taps / taps.sum()))
     return resize_matrix(size, ceil(size / scale), "bilinear", antialias=False) @ blur
 
 
@@ -120,8 +112,8 @@ def round_8bit(x: Tensor) -> Tensor:
 def degrade(hr: Tensor, kernel: str, scale: int, *, round_lr: bool) -> Tensor:
     """The LR picture ``[..., H / scale, W / scale]`` of an HR picture ``[..., H, W]`` in [0, 1].
 
-    ``kernel`` and errors as in :func:`degrade_matrix`. ``round_lr`` rounds to 8 bits, as an LR image read from a
-    file is: explicit, since it costs up to 0.1 dB at high PSNR and since papers differ.
+    ``kernel`` and errors as in :func:`degrade_matrix`. ``round_lr`` rounds to 8 bits, as in an LR file: explicit,
+    since it costs up to 0.1 dB at high PSNR and since papers differ.
     """
     lr = _apply(hr, degrade_matrix, *((size, kernel, scale) for size in hr.shape[-2:]))
     return round_8bit(lr) if round_lr else lr

@@ -8,13 +8,7 @@ TASKS = {"rgb-rgb": (3, 3), "gray-rgb": (1, 3), "gray-gray": (1, 1)}  # channels
 
 
 def as_task(lr: Tensor, hr: Tensor, task: str) -> tuple[Tensor, Tensor]:
-    """The RGB pair ``[N, 3, H, W]`` as input and target of a task.
-
-    Gray is the BT.601 luma, of the 8-bit LR for the input.
-
-    Raises:
-        ValueError: unknown task.
-    """
+    """RGB ``[N, 3, H, W]`` as a task's input and target, gray as BT.601 luma. ValueError for an unknown task."""
     if task not in TASKS:
         raise ValueError(f"unknown task {task!r}: choose from {', '.join(TASKS)}")
     source, target = task.split("-")
