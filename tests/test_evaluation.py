@@ -88,27 +88,17 @@ class Witness(nn.Module):
         return models.Interpolation()(lr)
 
 
-@pytest.mark.parametrize(
-    "measure",
-    [
-        lambda model, photos: evaluation.evaluate(model, photos, "rgb-rgb", **HOW),
-        lambda model, photos: evaluation.mean_psnr(model, photos, "rgb-rgb", **HOW),
-        lambda model, photos: evaluation.run_model(model, photos, "rgb-rgb", **HOW),
-        lambda model, photos: grids.ripple(model, 3, 4),
-    ],
-)
+@pytest.mark.parametrize("measure", [evaluation.evaluate, evaluation.mean_psnr, evaluation.run_model, None])
 def test_measuring_is_exact_float32_in_eval_mode_and_leaves_no_trace(measure, photos):
-    backends, model = (torch.backends.cudnn, torch.backends.cuda.matmul), Witness().train()
+    cudnn, cublas, model = torch.backends.cudnn, torch.backends.cuda.matmul, Witness().train()
     model.part.eval()
-    before = [backend.allow_tf32 for backend in backends]
+    cublas.allow_tf32 = True
     try:
-        for backend in backends:
-            backend.allow_tf32 = True
-        measure(model, photos)
-        assert all(backend.allow_tf32 for backend in backends)
+        measure(model, photos, "rgb-rgb", **HOW) if measure else grids.ripple(model, 3, 4)
+        assert cudnn.allow_tf32
+        assert cublas.allow_tf32
     finally:
-        for backend, value in zip(backends, before):
-            backend.allow_tf32 = value
+        cublas.allow_tf32 = False
     assert set(model.seen) == {(False, False, False)}
     assert (model.training, model.part.training) == (True, False)
 
@@ -145,12 +135,11 @@ def test_the_command_scores_pairs_with_gray_ones_among_them(tmp_path, photos, ca
     assert [content["model"][part]["images"] for part in ("rgb", "y")] == [1, 2]
     assert content["per_image"][1]["model"]["psnr"] is None
     hr, lr = (
-        torch.tensor(np.array(Image.open(f"{folders[i]}/b{e}.png"))) / 255 for i, e in [(0, "_HR"), (1, "x4")]
+        torch.tensor(np.array(Image.open(path)))[None, None] / 255
+        for path in (folders[0] / "b_HR.png", folders[1] / "bx4.png")
     )
-    direct = metrics.psnr(
-        models.Interpolation()(lr[None, None]), hr[None, None], crop_border=4, channels="as-is", average="images"
-    )
-    assert content["per_image"][1]["model"]["y_psnr"] == pytest.approx(float(direct), abs=1e-4)
+    direct = metrics.mse(models.Interpolation()(lr), hr, crop_border=4, channels="as-is")
+    assert content["per_image"][1]["model"]["y_mse"] == pytest.approx(float(direct), abs=1e-6)
     shutil.copy(folders[0] / "a_HR.png", folders[1] / "ax4.png")
     assert main(arguments) == 2
     assert "a: HR (176, 176) is not 4 times LR (176, 176)" in capsys.readouterr().err

@@ -183,8 +183,7 @@ METERS = {
         x, y, crop_border=0, channels="as-is", average="images", max_value="image"
     ),
     "pattern": lambda x, _: grids.phase_pattern(x, 4),
-    "ripple": lambda x, _: grids.phase_ripple(x, 4, 8),
-    "line excess": lambda x, _: grids.line_excess(x, 8, without=4),
+    "line excess": lambda x, _: grids.line_excess(x, 8),
     "levels": lambda x, _: grids.grid_levels(x, 4),
     "phase error": lambda x, y: grids.phase_error(x, y, 4),
     "scores": lambda x, y: evaluation.score(x, y, crop_border=4, perceptual=True),
