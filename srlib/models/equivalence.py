@@ -112,8 +112,10 @@ def to_transposed(layer: SubPixelConv | nn.Sequential) -> nn.ConvTranspose2d:
     ``nn.Sequential(nn.Conv2d, nn.PixelShuffle)``, computes. ValueError for what no transposed convolution can do:
     a bias that differs between phases, a weight where it has no tap ...
     """
-    if isinstance(layer, nn.Sequential) and [type(part) for part in layer] == [nn.Conv2d, nn.PixelShuffle]:
-        layer = _with_axes(layer[0], layer[1].upscale_factor)
+    if isinstance(layer, nn.Sequential) and len(layer) == 2:
+        first, last = layer
+        if type(first) is nn.Conv2d and isinstance(last, nn.PixelShuffle):
+            layer = _with_axes(first, last.upscale_factor)
     if not isinstance(layer, SubPixelConv):
         raise TypeError(f"only a convolution followed by nn.PixelShuffle can be converted, got {layer}")
     conv, area = layer.conv, layer.rows.stride * layer.columns.stride
