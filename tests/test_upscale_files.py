@@ -17,10 +17,7 @@ from srlib.upscale import photo_files
 from srlib.upscale import upscale as enlarged_by
 from srlib.upscale.tiles import Enlarger
 
-
-@pytest.fixture
-def upscale(tmp_path, monkeypatch):
-    return command(tmp_path, monkeypatch)
+upscale = pytest.fixture(command)
 
 
 @pytest.mark.parametrize(
