@@ -58,8 +58,7 @@ def _lines(images: Tensor, period: int) -> tuple[Tensor, Tensor, Tensor]:
     """For each harmonic, ``[harmonics, N]``: power at its bin, mean within one bin, mean of the surroundings.
 
     These lie 3 to 6 bins away. A photo's upright edges draw a bright cross through zero frequency, so for a
-    harmonic on an axis they are taken along that axis only: else the cross would count as a grid.
-    """
+    harmonic on an axis they are taken along that axis only: else the cross would count as a grid."""
     h, w = images.shape[-2:]
     if h % period or w % period or min(h, w) < 8 * period:
         raise ValueError(f"need sides that are multiples of {period} and at least {8 * period}, got {h} x {w}")
@@ -81,8 +80,7 @@ def line_excess(images: Tensor, period: int) -> Tensor:
     """How far the spectrum at the grid's frequencies stands above its surroundings, in dB, ``[N]``.
 
     About -1 to 0 dB for photos and noise (a mean of logarithms lies below the logarithm of the mean), positive
-    with a grid, strongly negative for a smooth interpolation. One picture of 176 pixels scatters by 1 to 2 dB.
-    """
+    with a grid, strongly negative for a smooth interpolation. One picture of 176 pixels scatters by 1 to 2 dB."""
     _, line, ring = _lines(images, period)
     return 10 * torch.log10((line + 1e-20) / (ring + 1e-20)).mean(dim=0)
 

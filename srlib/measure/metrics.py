@@ -74,8 +74,7 @@ def psnr(
     :func:`select_channels`. ``average``: ``none`` gives ``[N]``; ``images`` is the mean of the images' decibels;
     ``mse`` the decibels of their mean MSE, never above it (Jensen's inequality). ``clamp``: to [0, 1] first, as a
     picture file would. ``max_value``: the peak; ``"image"``, the largest value within each target, as the lecture
-    describes it, gives no comparable number.
-    """
+    describes it, gives no comparable number."""
     if average not in AVERAGES:
         raise ValueError(f"unknown average {average!r}: choose from {', '.join(AVERAGES)}")
     errors = mse(output, target, crop_border=crop_border, channels=channels, clamp=clamp)
@@ -132,8 +131,7 @@ def patch_distance(output: Tensor, target: Tensor) -> Tensor:
 
     The sliced Wasserstein distance (Rabin et al. 2011; Karras et al. 2018): all patches, wherever they lie, are
     projected on 64 fixed directions without a mean, and the sorted projections compared. It asks whether the
-    output has the texture of photos, not whether that is in its place (Blau and Michaeli 2018: perception).
-    """
+    output has the texture of photos, not whether that is in its place (Blau and Michaeli 2018: perception)."""
     output, target = _scored(output, target, 0, "as-is", clamp=True)
     kernels = placed(_directions, (output.shape[1],), output.dtype, output.device)
     ours, theirs = (F.conv2d(x, kernels).flatten(2).sort(dim=2).values for x in (output, target))

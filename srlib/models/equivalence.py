@@ -83,8 +83,7 @@ def to_subpixel(layer: nn.ConvTranspose2d) -> SubPixelConv:
     """The convolution and pixel shuffle that compute what a transposed convolution of any geometry computes.
 
     The twin may hold more numbers than the layer: zeros where a phase has fewer taps than the others, and a bias
-    for each phase. They start equal to the layer; what keeps them so in training is shown on page 04.
-    """
+    for each phase. They start equal to the layer; what keeps them so in training is shown on page 04."""
     if not isinstance(layer, nn.ConvTranspose2d):
         raise TypeError(f"only nn.ConvTranspose2d can be converted, got {type(layer).__name__}")
     names = ("kernel_size", "stride", "padding", "output_padding", "dilation")
@@ -110,8 +109,7 @@ def _with_axes(conv: nn.Conv2d, scale: int) -> SubPixelConv:
 def to_transposed(layer: SubPixelConv | nn.Sequential) -> nn.ConvTranspose2d:
     """The transposed convolution that computes what a :class:`SubPixelConv`, or an
     ``nn.Sequential(nn.Conv2d, nn.PixelShuffle)``, computes. ValueError for what no transposed convolution can do:
-    a bias that differs between phases, a weight where it has no tap ...
-    """
+    a bias that differs between phases, a weight where it has no tap ..."""
     if isinstance(layer, nn.Sequential) and len(layer) == 2:
         first, last = layer
         if type(first) is nn.Conv2d and isinstance(last, nn.PixelShuffle):

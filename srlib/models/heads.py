@@ -40,8 +40,7 @@ def tying(scale: int, kernel: int, order: int) -> Tensor:
     onto the nearest under which a constant (order 0), and a ramp too (order 1), comes out as one.
 
     All phases then have the same sum of taps, and for order 1 the same first moment less place times sum, where
-    place is how far the phase's pixel lies from the middle of its LR pixel.
-    """
+    place is how far the phase's pixel lies from the middle of its LR pixel."""
     if order not in (0, 1):
         raise ValueError(f"order must be 0 (constants) or 1 (ramps too), got {order}")
     place = (torch.arange(scale, dtype=torch.float64) - (scale - 1) / 2) / scale
@@ -65,18 +64,16 @@ class TiedConv2d(Folding, nn.Conv2d):
     def __init__(self, width: int, out: int, scale: int, kernel: int = 3, order: int = 1) -> None:
         super().__init__(width, out * scale**2, kernel, padding=kernel // 2)
         self.scale, self.order = scale, order
-        self.register_buffer("projection", tying(scale, kernel, order).float(), persistent=False)
         icnr_(self.weight, scale)
         nn.init.zeros_(self.bias)
 
     def kernel(self) -> tuple[Tensor, Tensor]:
-        area, size, projection = self.scale**2, self.kernel_size, self.projection
-        if self.weight.dtype == torch.float64:  # the buffer was rounded to float32
-            projection = placed(tying, (self.scale, size[0], self.order), torch.float64, self.weight.device)
+        area, size = self.scale**2, self.kernel_size
         # Wherever TF32 is allowed, CUDA would round a float32 product to 10 bits, and the sums would differ.
         exact = torch.float64 if self.weight.is_cuda else self.weight.dtype
+        projection = placed(tying, (self.scale, size[0], self.order), exact, self.weight.device)
         taps = self.weight.unflatten(0, (-1, area)).transpose(1, 2).flatten(2)  # out, in, phase and tap
-        taps = (taps.to(exact) @ projection.to(exact)).to(taps.dtype)
+        taps = (taps.to(exact) @ projection).to(taps.dtype)
         bias = self.bias.unflatten(0, (-1, area)).mean(dim=1)
         return taps.unflatten(2, (area, *size)).transpose(1, 2).flatten(0, 1), bias.repeat_interleave(area)
 

@@ -71,9 +71,7 @@ class Enlarger:
     many pixels around it as the network can see, and where the photo ends it meets the same border as in one
     pass over all. ``self_ensemble`` is the mean over 8 flips and rotations, at 8 times the cost."""
 
-    def __init__(
-        self, network: nn.Module, *, tile: int = TILE, device: torch.device, self_ensemble: bool = False
-    ) -> None:
+    def __init__(self, network: nn.Module, *, device: torch.device, tile: int = TILE, self_ensemble: bool = False):
         if tile < 1:
             raise UsageError(f"a tile must have at least 1 pixel a side, got {tile}")
         network = models.folded(network).eval()
