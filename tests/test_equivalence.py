@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from srlib.models.equivalence import Axis, shuffle, taps_per_phase, to_subpixel, to_subpixel_weight, to_transposed
+from srlib.models.equivalence import taps_per_phase, to_subpixel, to_subpixel_weight, to_transposed
 
 TOLERANCE = 1e-12
 
@@ -28,35 +28,28 @@ def layers(draw) -> nn.ConvTranspose2d:
     return layer.double()
 
 
-def picture_for(layer: nn.ConvTranspose2d, size: tuple[int, int] = (5, 6)) -> torch.Tensor:
-    grown = zip(size, layer.kernel_size, layer.stride, layer.padding, layer.output_padding, layer.dilation)
-    assume(all((n - 1) * s + d * (k - 1) + 1 - 2 * p + q > 0 for n, k, s, p, q, d in grown))
-    return torch.randn(2, layer.in_channels, *size, dtype=torch.float64, requires_grad=True)
-
-
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(layers())
 def test_forward_and_gradients_agree_there_and_back(layer):
-    x = picture_for(layer)
+    grown = zip((5, 6), layer.kernel_size, layer.stride, layer.padding, layer.output_padding, layer.dilation)
+    assume(all((n - 1) * s + d * (k - 1) + 1 - 2 * p + q > 0 for n, k, s, p, q, d in grown))
+    x = torch.randn(2, layer.in_channels, 5, 6, dtype=torch.float64, requires_grad=True)
     twin = to_subpixel(layer)
-    back = to_transposed(twin)
-    ours, theirs = twin(x), layer(x)
-    assert ours.shape == theirs.shape
-    assert (ours - theirs).abs().max() < TOLERANCE * max(1, theirs.abs().max())
+    back, ours, theirs = to_transposed(twin), twin(x), layer(x)
     assert repr(back) == repr(layer)
     assert all(torch.equal(value, back.state_dict()[name]) for name, value in layer.state_dict().items())
 
     probe = torch.randn_like(theirs)
     grads = torch.autograd.grad((theirs * probe).sum(), [x, *layer.parameters()])
     twins = torch.autograd.grad((ours * probe).sum(), [x, *twin.parameters()])
-    scale = max(1.0, *(float(g.abs().max()) for g in grads))
-    assert (grads[0] - twins[0]).abs().max() < TOLERANCE * scale
     # On the entries that exist in both, the weight's gradient is re-indexed as the weight is.
     moved = to_subpixel_weight(grads[1], twin.rows, twin.columns, layer.groups)
-    assert ((moved - twins[1]) * twin.exists()).abs().max() < TOLERANCE * scale
+    pairs = [(ours, theirs), (twins[0], grads[0]), (twins[1] * twin.exists(), moved)]
     if layer.bias is not None:
-        summed = twins[2].unflatten(0, (len(grads[2]), -1)).sum(dim=1)
-        assert (grads[2] - summed).abs().max() < TOLERANCE * scale
+        pairs.append((twins[2].unflatten(0, (len(grads[2]), -1)).sum(dim=1), grads[2]))
+    scale = max(1.0, *(float(theirs.detach().abs().max()) for _, theirs in pairs))
+    for ours, theirs in pairs:
+        torch.testing.assert_close(ours, theirs, atol=TOLERANCE * scale, rtol=0)
 
 
 @settings(max_examples=60, deadline=None)
@@ -73,25 +66,13 @@ def test_convolution_and_shuffle_as_a_transposed_convolution(kernel, data, scale
     assert (transposed(x) - layer(x)).abs().max() < TOLERANCE
 
 
-def test_taps_per_phase_and_even_overlap():
+def test_a_kernel_that_its_stride_divides_is_a_dense_convolution_with_even_overlap():
     known = {(9, 4): [2, 3, 2, 2], (3, 2): [1, 2], (12, 4): [3] * 4}
     for (kernel, stride), expected in known.items():
         assert taps_per_phase(kernel, stride, (kernel - stride + 1) // 2) == expected
-    for kernel, stride in [(kernel, stride) for kernel in range(2, 13) for stride in (2, 3, 4)]:
-        taps = taps_per_phase(kernel, stride)
-        assert sum(taps) == kernel
-        assert (len(set(taps)) == 1) == (kernel % stride == 0)
-
-
-def test_geometry_of_known_layers():
-    for kernel, stride, padding in [(4, 2, 1), (3, 2, 1), (6, 3, 2), (9, 4, 3), (8, 4, 2), (5, 3, 1), (16, 4, 6)]:
-        axis = Axis(kernel, stride, padding)
-        assert axis.before == max((kernel - 1 - a - padding) // stride for a in range(stride))
-    twin = to_subpixel(nn.ConvTranspose2d(3, 1, 12, 4, 4))  # dense: an ordinary padded convolution
+    twin = to_subpixel(nn.ConvTranspose2d(3, 1, 12, 4, 4))
     assert (twin.conv.kernel_size, twin.rows.before, twin.rows.after, twin.rows.extra) == ((3, 3), 1, 1, 0)
     assert twin.exists().all()
-    x = torch.randn(2, 18, 4, 5)
-    assert torch.equal(shuffle(x, (3, 3)), nn.functional.pixel_shuffle(x, 3))
 
 
 def _conv(**options) -> nn.Sequential:
@@ -113,8 +94,8 @@ def _left() -> nn.Module:
         (_conv(stride=2, bias=False), ValueError, "stride 1"),
         (_conv(dilation=2, bias=False), ValueError, "dilation 1"),
         (_conv(padding=1, padding_mode="reflect", bias=False), ValueError, "zeros only"),
-        (_conv(padding="same", bias=False), ValueError, "as numbers"),
-        (_conv(padding=3, bias=False), ValueError, "more than kernel"),
+        (_conv(padding="same", bias=False), ValueError, "numbers below .3, 3., the kernel's, got 'same'"),
+        (_conv(padding=3, bias=False), ValueError, "numbers below"),
         (_left(), ValueError, "has no tap"),
     ],
 )

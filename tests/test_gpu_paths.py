@@ -154,7 +154,7 @@ def test_a_tied_kernel_is_multiplied_in_float64_which_no_setting_rounds() -> Non
     head = models.TiedConv2d(8, 3, 4)
     with FakeTensorMode(allow_non_fake_inputs=True), Card() as card:
         assert head.to("cuda").kernel()[0].dtype == torch.float32
-    assert card.products == [torch.float64]
+    assert set(card.products) == {torch.float64}
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -183,8 +183,7 @@ METERS = {
         x, y, crop_border=0, channels="as-is", average="images", max_value="image"
     ),
     "pattern": lambda x, _: grids.phase_pattern(x, 4),
-    "ripple": lambda x, _: grids.phase_ripple(x, 4, 8),
-    "line excess": lambda x, _: grids.line_excess(x, 8, without=4),
+    "line excess": lambda x, _: grids.line_excess(x, 8),
     "levels": lambda x, _: grids.grid_levels(x, 4),
     "phase error": lambda x, y: grids.phase_error(x, y, 4),
     "scores": lambda x, y: evaluation.score(x, y, crop_border=4, perceptual=True),

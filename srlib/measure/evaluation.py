@@ -1,7 +1,7 @@
 """The one evaluator, shared by the training loop, the pages and the command: photos to one score per image.
 
-Everything is computed where the network is, chunk by chunk, so that any number of photos fits, and in exact
-float32, so that a GPU and a CPU agree. Photos are uint8 RGB ``[N, 3, H, W]``, on the device or not.
+Computed where the network is, chunk by chunk, and in exact float32, so that a GPU and a CPU agree. Photos are
+uint8 RGB ``[N, 3, H, W]``, on the device or not.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -47,9 +47,8 @@ def run_model(model: nn.Module, photos: Tensor, task: str, **how: Any) -> tuple[
 def score(output: Tensor, target: Tensor, *, crop_border: int = 0, perceptual: bool = False) -> Table:
     """Every number that the tables print, one per image, for pictures ``[N, 1 or 3, H, W]``; on their device.
 
-    ``mse``, ``psnr`` and ``ssim`` of all channels together; for RGB also those of ``y_``, the first two of ``cb_``
-    and ``cr_``, ``saturation`` (8-bit levels of chroma) and, with ``perceptual``, ``lpips``.
-    """
+    ``mse``, ``psnr`` and ``ssim`` of all channels; for RGB also those of ``y_``, the first two of ``cb_`` and
+    ``cr_``, ``saturation`` (8-bit levels of chroma) and, with ``perceptual``, ``lpips``."""
     table, colour = {}, output.shape[1] == 3
     parts = {"": "as-is", "y_": "y", "cb_": "cb", "cr_": "cr"} if colour else {"": "as-is"}
     for prefix, channels in parts.items():
@@ -74,14 +73,12 @@ def joined(tables: list[Table]) -> dict[str, np.ndarray]:
 def evaluate(model: nn.Module, photos: Tensor, task: str, *, crop_border: int = 0, perceptual: bool = False,
              **how: Any) -> dict[str, np.ndarray]:  # fmt: skip
     """:func:`score` of a network, one number per photo; ``how`` is kernel, scale and device."""
-    options: dict[str, Any] = {"crop_border": crop_border, "perceptual": perceptual}
-    pairs = chunks(photos, task, **how)
-    return joined(passes(lambda _, *pictures: score(*pictures, **options), model, pairs, how["device"]))
+    take = lambda _, *both: score(*both, crop_border=crop_border, perceptual=perceptual)  # noqa: E731
+    return joined(passes(take, model, chunks(photos, task, **how), how["device"]))
 
 
 def mean_psnr(model: nn.Module, photos: Tensor, task: str, **how: Any) -> float:
     """Mean over the photos of their PSNR in dB, of the task's channels; ``how`` is kernel, scale and device."""
-    options: dict[str, Any] = {"crop_border": 0, "channels": "as-is"}
-    pairs = chunks(photos, task, **how)
-    errors = passes(lambda _, *pictures: metrics.mse(*pictures, **options), model, pairs, how["device"])
+    take = lambda _, *both: metrics.mse(*both, crop_border=0, channels="as-is")  # noqa: E731
+    errors = passes(take, model, chunks(photos, task, **how), how["device"])
     return float(metrics.to_decibel(torch.cat(errors)).mean())

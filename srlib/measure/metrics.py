@@ -54,15 +54,14 @@ def mse(output: Tensor, target: Tensor, *, crop_border: int, channels: str, clam
 
 def to_decibel(mean_squared_error: Tensor | float, max_value: float | Tensor = 1.0) -> Tensor:
     """``10 log10(max^2 / mse)``, infinite where the error is zero."""
-    if not isinstance(mean_squared_error, Tensor):
-        mean_squared_error = torch.tensor(mean_squared_error, dtype=torch.float64)
-    error = wide(mean_squared_error)
+    error = mean_squared_error
+    error = wide(error) if isinstance(error, Tensor) else torch.tensor(error, dtype=torch.float64)
     return 20 * torch.log10(torch.as_tensor(max_value, dtype=error.dtype)) - 10 * torch.log10(error)
 
 
-def mse_of_decibel(decibel: float, max_value: float = 1.0) -> float:
-    """The MSE that a PSNR stands for: ``max^2 / 10^(dB / 10)``."""
-    return max_value**2 / 10 ** (decibel / 10)
+def mse_of_decibel(decibel: float) -> float:
+    """The MSE that a PSNR stands for, for a peak of 1: ``1 / 10^(dB / 10)``."""
+    return 1 / 10 ** (decibel / 10)
 
 
 def psnr(
@@ -75,8 +74,7 @@ def psnr(
     :func:`select_channels`. ``average``: ``none`` gives ``[N]``; ``images`` is the mean of the images' decibels;
     ``mse`` the decibels of their mean MSE, never above it (Jensen's inequality). ``clamp``: to [0, 1] first, as a
     picture file would. ``max_value``: the peak; ``"image"``, the largest value within each target, as the lecture
-    describes it, gives no comparable number.
-    """
+    describes it, gives no comparable number."""
     if average not in AVERAGES:
         raise ValueError(f"unknown average {average!r}: choose from {', '.join(AVERAGES)}")
     errors = mse(output, target, crop_border=crop_border, channels=channels, clamp=clamp)
@@ -117,34 +115,24 @@ def ssim_map(output: Tensor, target: Tensor, *, window: str) -> Tensor:
     return (2 * x * y + c1) / (x.square() + y.square() + c1) * (2 * cov + c2) / (var_x + var_y + c2)
 
 
-def ssim(
-    output: Tensor,
-    target: Tensor,
-    *,
-    crop_border: int,
-    channels: str,
-    window: str = "gaussian",
-    clamp: bool = True,
-) -> Tensor:
+def ssim(output: Tensor, target: Tensor, *, crop_border: int, channels: str, window: str = "gaussian") -> Tensor:
     """Mean structural similarity of each image, ``[N]``, at most 1, with the conventions of :func:`psnr`."""
-    output, target = _scored(output, target, crop_border, channels, clamp)
+    output, target = _scored(output, target, crop_border, channels, clamp=True)
     return ssim_map(wide(output), wide(target), window=window).mean(dim=(1, 2, 3))
 
 
-def _directions(count: int, channels: int, size: int) -> Tensor:
-    random = torch.randn(count, channels * size**2, generator=torch.Generator().manual_seed(0))
-    random = F.normalize(random - random.mean(dim=1, keepdim=True), dim=1)
-    return random.reshape(count, channels, size, size)
+def _directions(channels: int) -> Tensor:
+    random = torch.randn(64, channels * 7**2, generator=torch.Generator().manual_seed(0))
+    return F.normalize(random - random.mean(dim=1, keepdim=True), dim=1).reshape(64, channels, 7, 7)
 
 
-def patch_distance(output: Tensor, target: Tensor, *, size: int = 7, directions: int = 64) -> Tensor:
-    """How differently the patches of two pictures are distributed, ``[N]``, in 8-bit levels; lower is better.
+def patch_distance(output: Tensor, target: Tensor) -> Tensor:
+    """How differently the 7 x 7 patches of two pictures are distributed, ``[N]``, in 8-bit levels.
 
     The sliced Wasserstein distance (Rabin et al. 2011; Karras et al. 2018): all patches, wherever they lie, are
-    projected on fixed random directions without a mean, and the sorted projections compared. It asks whether the
-    output has the texture of photos, not whether that is in its place (Blau and Michaeli 2018: perception).
-    """
-    output, target = _scored(output, target, 0, "as-is", True)
-    kernels = placed(_directions, (directions, output.shape[1], size), output.dtype, output.device)
+    projected on 64 fixed directions without a mean, and the sorted projections compared. It asks whether the
+    output has the texture of photos, not whether that is in its place (Blau and Michaeli 2018: perception)."""
+    output, target = _scored(output, target, 0, "as-is", clamp=True)
+    kernels = placed(_directions, (output.shape[1],), output.dtype, output.device)
     ours, theirs = (F.conv2d(x, kernels).flatten(2).sort(dim=2).values for x in (output, target))
     return 255 * wide((ours - theirs).abs().mean(dim=(1, 2)))

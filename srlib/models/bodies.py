@@ -20,15 +20,13 @@ class ResidualBlock(nn.Module):
 
 
 class CollapsibleConv2d(Folding):
-    """A 3x3 convolution that trains as two: 3x3 to ``expansion`` times the channels, and 1x1 back.
+    """A 3x3 convolution that trains as two: 3x3 to twice the channels, and 1x1 back (SESR, Bhardwaj et al. 2022).
 
-    With nothing non-linear between them both are one linear map, so their kernels are multiplied before they meet
-    the image: the gradient walks in the larger space, at no cost in use (SESR, Bhardwaj et al. 2022).
-    """
+    Both are one linear map, so their kernels are multiplied before they meet the image: no cost in use."""
 
-    def __init__(self, in_channels: int, out_channels: int, expansion: int = 2) -> None:
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        hidden = expansion * max(in_channels, out_channels)
+        hidden = 2 * max(in_channels, out_channels)
         self.expand = nn.Parameter(nn.init.kaiming_normal_(torch.empty(hidden, in_channels, 3, 3)))
         # The product starts with the spread that PyTorch gives a convolution.
         self.squeeze = nn.Parameter(torch.randn(out_channels, hidden) * (1 / (6 * hidden)) ** 0.5)
@@ -41,22 +39,16 @@ class CollapsibleConv2d(Folding):
 def plain_body(in_channels: int, width: int, depth: int, batch_norm: bool, dropout: float) -> nn.Sequential:
     """The lecture's stack: 5x5 to ``width``, ``depth`` times 3x3, 3x3 to ``width // 2``; ReLU after each."""
     layers: list[nn.Module] = []
-    cin = in_channels
-    for cout, kernel in [(width, 5), *[(width, 3)] * depth, (width // 2, 3)]:
-        layers.append(nn.Conv2d(cin, cout, kernel, padding=kernel // 2))
-        layers += [nn.BatchNorm2d(cout)] * batch_norm
-        layers += [nn.ReLU()]
-        layers += [nn.Dropout2d(dropout)] * bool(dropout)
-        cin = cout
+    for out, kernel in [(width, 5), *[(width, 3)] * depth, (width // 2, 3)]:
+        layers.append(nn.Conv2d(in_channels, out, kernel, padding=kernel // 2))
+        layers += [nn.BatchNorm2d(out)] * batch_norm + [nn.ReLU()] + [nn.Dropout2d(dropout)] * bool(dropout)
+        in_channels = out
     return nn.Sequential(*layers)
 
 
 def residual_body(in_channels: int, width: int, blocks: int, kind: str) -> nn.Sequential:
-    """A 3x3 convolution to ``width`` channels and ``blocks`` residual blocks.
-
-    Kinds: ``residual``; ``collapsible``, of such layers; ``wide``, with twice the channels inside a block, where
-    the ReLU is, beside a narrow sum that meets none: the same parameters make more blocks (WDSR, Yu et al. 2018).
-    """
+    """A 3x3 convolution to ``width`` channels, then ``blocks``: ``residual``, ``collapsible``, or ``wide``, with
+    twice the channels inside, where the ReLU is, beside a narrow sum that meets none (WDSR, Yu et al. 2018)."""
 
     def conv(cin: int, cout: int) -> nn.Module:
         return CollapsibleConv2d(cin, cout) if kind == "collapsible" else nn.Conv2d(cin, cout, 3, padding=1)

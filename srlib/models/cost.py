@@ -29,10 +29,8 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def layer_table(model: nn.Module, input_shape: Iterable[int]) -> list[dict]:
-    """One row per leaf layer in the order of execution, for one input of ``[N, C, H, W]``.
-
-    ``multiply_adds`` are those of convolutions, without biases, activations and interpolations, as is usual.
-    """
+    """One row per leaf layer in the order of execution, for one input of ``[N, C, H, W]``; ``multiply_adds`` are
+    those of convolutions, without biases, activations and interpolations, as is usual."""
     rows: list[dict] = []
 
     def record(name: str, layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:

@@ -1,10 +1,8 @@
 """A transposed convolution is a convolution and a pixel shuffle, and back again, exactly.
 
-Shi et al. 2016, arXiv 1609.07009, state the equivalence; here it is as an index map. With weight
-``W[c, o, t, u]``, stride r and padding p, output row ``r i + a`` of phase a reads input row ``i + j - d``
-through tap ``t = r (d - j) + a + p``. So the sub-kernel of phase (a, b) is
-``V[o r^2 + a r + b, c, j, l] = W[c, o, r (d - j) + a + p, r (d - l) + b + p]``, zero where no such tap exists.
-Rows and columns are independent: each has its own :class:`Axis`.
+Shi et al. 2016, arXiv 1609.07009, state the equivalence; here it is as an index map. With stride r and padding p,
+output row ``r i + a``, of phase a, reads input row ``i + j - d`` through tap ``t = r (d - j) + a + p``, where
+there is one; columns likewise. Each of the two has its own :class:`Axis`.
 """
 
 from dataclasses import astuple, dataclass
@@ -47,11 +45,6 @@ def taps_per_phase(kernel: int, stride: int, padding: int = 0) -> list[int]:
     return (Axis(kernel, stride, padding).index() >= 0).sum(dim=1).tolist()
 
 
-def shuffle(x: Tensor, scale: tuple[int, int]) -> Tensor:
-    """``[N, C * sy * sx, H, W]`` to ``[N, C, H * sy, W * sx]``: a pixel shuffle with a scale per axis."""
-    return x.unflatten(1, (-1, *scale)).permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
-
-
 def to_subpixel_weight(weight: Tensor, rows: Axis, columns: Axis, groups: int = 1) -> Tensor:
     """The re-indexing itself, differentiable: ``[c, o / groups, ky, kx]`` to ``[o sy sx, c / groups, ty, tx]``."""
     padded = nn.functional.pad(weight, (0, 1, 0, 1))  # index -1 then reads a zero
@@ -70,8 +63,9 @@ class SubPixelConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         rows, columns = self.rows, self.columns
         height, width = (a.stride * n + a.extra for a, n in zip((rows, columns), x.shape[-2:]))
-        x = nn.functional.pad(x, (columns.before, columns.after, rows.before, rows.after))
-        return shuffle(self.conv(x), (rows.stride, columns.stride))[..., :height, :width]
+        x = self.conv(nn.functional.pad(x, (columns.before, columns.after, rows.before, rows.after)))
+        x = x.unflatten(1, (-1, rows.stride, columns.stride)).permute(0, 1, 4, 2, 5, 3)  # n, c, y, a, x, b
+        return x.flatten(4, 5).flatten(2, 3)[..., :height, :width]
 
     def source(self) -> Tensor:
         """Which number of the transposed convolution's weight each number of ``conv.weight`` is; -1 for none."""
@@ -89,8 +83,7 @@ def to_subpixel(layer: nn.ConvTranspose2d) -> SubPixelConv:
     """The convolution and pixel shuffle that compute what a transposed convolution of any geometry computes.
 
     The twin may hold more numbers than the layer: zeros where a phase has fewer taps than the others, and a bias
-    for each phase. They start equal to the layer; what keeps them so in training is shown on page 04.
-    """
+    for each phase. They start equal to the layer; what keeps them so in training is shown on page 04."""
     if not isinstance(layer, nn.ConvTranspose2d):
         raise TypeError(f"only nn.ConvTranspose2d can be converted, got {type(layer).__name__}")
     names = ("kernel_size", "stride", "padding", "output_padding", "dilation")
@@ -107,24 +100,20 @@ def _with_axes(conv: nn.Conv2d, scale: int) -> SubPixelConv:
         raise ValueError(f"only stride 1 and dilation 1 can be converted, got {conv.stride} and {conv.dilation}")
     if conv.padding_mode != "zeros":
         raise ValueError(f"a transposed convolution pads with zeros only, this one with {conv.padding_mode!r}")
-    if isinstance(conv.padding, str):
-        raise ValueError(f"padding as numbers is needed, got {conv.padding!r}")
-    spare = [kernel - 1 - padding for kernel, padding in zip(conv.kernel_size, conv.padding)]
-    if min(spare) < 0:
-        raise ValueError(f"padding {conv.padding} is more than kernel - 1: rows made of zeros alone")
-    return SubPixelConv(conv, *(Axis(scale * k, scale, scale * s) for k, s in zip(conv.kernel_size, spare)))
+    if isinstance(conv.padding, str) or any(p >= k for p, k in zip(conv.padding, conv.kernel_size)):
+        raise ValueError(f"padding must be numbers below {conv.kernel_size}, the kernel's, got {conv.padding!r}")
+    axes = (Axis(scale * k, scale, scale * (k - 1 - p)) for k, p in zip(conv.kernel_size, conv.padding))
+    return SubPixelConv(conv, *axes)
 
 
 def to_transposed(layer: SubPixelConv | nn.Sequential) -> nn.ConvTranspose2d:
-    """The transposed convolution that computes what a convolution and a pixel shuffle compute.
-
-    Takes a :class:`SubPixelConv`, or ``nn.Sequential(nn.Conv2d, nn.PixelShuffle)``. ValueError for what no
-    transposed convolution can do: a bias that differs between phases, a weight where it has no tap ...
-    """
+    """The transposed convolution that computes what a :class:`SubPixelConv`, or an
+    ``nn.Sequential(nn.Conv2d, nn.PixelShuffle)``, computes. ValueError for what no transposed convolution can do:
+    a bias that differs between phases, a weight where it has no tap ..."""
     if isinstance(layer, nn.Sequential) and len(layer) == 2:
-        conv, shuffle_layer = layer
-        if isinstance(conv, nn.Conv2d) and isinstance(shuffle_layer, nn.PixelShuffle):
-            layer = _with_axes(conv, shuffle_layer.upscale_factor)
+        first, last = layer
+        if type(first) is nn.Conv2d and isinstance(last, nn.PixelShuffle):
+            layer = _with_axes(first, last.upscale_factor)
     if not isinstance(layer, SubPixelConv):
         raise TypeError(f"only a convolution followed by nn.PixelShuffle can be converted, got {layer}")
     conv, area = layer.conv, layer.rows.stride * layer.columns.stride

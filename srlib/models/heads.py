@@ -11,11 +11,8 @@ from srlib.models.folding import Folding
 
 
 def icnr_(weight: Tensor, scale: int, init: Callable[[Tensor], Tensor] = nn.init.kaiming_normal_) -> Tensor:
-    """Fill ``[C * scale^2, in, k, k]`` so that the scale^2 sub-kernels of each channel are equal.
-
-    After a pixel shuffle the network then starts as nearest-neighbour upsampling: no grid at step 0 (Aitken et al.
-    2017, arXiv 1707.02937, section 3).
-    """
+    """Fill ``[C * scale^2, in, k, k]`` so that the scale^2 sub-kernels of each channel are equal: it starts as
+    nearest-neighbour upsampling, without a grid (Aitken et al. 2017, arXiv 1707.02937, section 3)."""
     if weight.shape[0] % scale**2:
         raise ValueError(f"{weight.shape[0]} output channels are no multiple of scale^2 = {scale**2}")
     with torch.no_grad():
@@ -25,8 +22,8 @@ def icnr_(weight: Tensor, scale: int, init: Callable[[Tensor], Tensor] = nn.init
 
 def initialise_(module: nn.Module, scheme: str) -> nn.Module:
     """Initialise all convolutions: ``default`` (PyTorch's), ``orthogonal`` (the lecture's) or ``kaiming``."""
-    kaiming = partial(nn.init.kaiming_normal_, nonlinearity="relu")
     orthogonal = partial(nn.init.orthogonal_, gain=nn.init.calculate_gain("relu"))
+    kaiming = partial(nn.init.kaiming_normal_, nonlinearity="relu")
     schemes = {"default": None, "orthogonal": orthogonal, "kaiming": kaiming}
     if scheme not in schemes:
         raise ValueError(f"unknown initialisation {scheme!r}: choose from {', '.join(schemes)}")
@@ -39,22 +36,18 @@ def initialise_(module: nn.Module, scheme: str) -> nn.Module:
 
 
 def tying(scale: int, kernel: int, order: int) -> Tensor:
-    """The projection of the sub-kernels before a pixel shuffle onto those that keep polynomials, float64.
+    """The projection ``[n, n]``, float64, of the ``[scale^2, kernel, kernel]`` taps of two channels, flattened,
+    onto the nearest under which a constant (order 0), and a ramp too (order 1), comes out as one.
 
-    Takes the ``[scale^2, kernel, kernel]`` taps of one input and one output channel, flattened, to the nearest
-    under which a constant (order 0), and a ramp too (order 1), comes out as one: the sums of the taps are equal
-    for all phases, and for order 1 so is the first moment less place times sum, where place is how far the
-    phase's pixel lies from the middle of its LR pixel. Symmetric, ``[n, n]``.
-    """
+    All phases then have the same sum of taps, and for order 1 the same first moment less place times sum, where
+    place is how far the phase's pixel lies from the middle of its LR pixel."""
     if order not in (0, 1):
         raise ValueError(f"order must be 0 (constants) or 1 (ramps too), got {order}")
     place = (torch.arange(scale, dtype=torch.float64) - (scale - 1) / 2) / scale
     tap = torch.arange(kernel, dtype=torch.float64) - kernel // 2
-    down = tap.view(1, 1, -1, 1) - place.view(-1, 1, 1, 1)
-    across = tap.view(1, 1, 1, -1) - place.view(1, -1, 1, 1)
-    shape = (scale, scale, kernel, kernel)
+    down, across = tap[:, None] - place[:, None, None, None], tap - place[:, None, None]
     kept = [torch.ones_like(down), down, across][: 1 + 2 * order]
-    moments = torch.stack([m.expand(shape).reshape(scale**2, kernel**2) for m in kept])
+    moments = torch.stack([m.expand(scale, scale, kernel, kernel).reshape(scale**2, kernel**2) for m in kept])
     deviation = torch.eye(scale**2, dtype=torch.float64) - 1 / scale**2
     conditions = (deviation[None, :, :, None] * moments[:, None]).flatten(2).flatten(0, 1)
     return torch.eye(conditions.shape[1], dtype=torch.float64) - torch.linalg.pinv(conditions) @ conditions
@@ -64,26 +57,23 @@ class TiedConv2d(Folding, nn.Conv2d):
     """The convolution before a pixel shuffle, tied so that it prints no grid on constants, or on ramps.
 
     The weights in use are those stored, projected by :func:`tying`, so that no training can leave the condition;
-    one bias serves all phases. Starts from ICNR. Once :meth:`folded` it costs no more than any convolution.
-    """
+    one bias serves all phases. Starts from ICNR."""
 
     bias: nn.Parameter
 
     def __init__(self, width: int, out: int, scale: int, kernel: int = 3, order: int = 1) -> None:
         super().__init__(width, out * scale**2, kernel, padding=kernel // 2)
         self.scale, self.order = scale, order
-        self.register_buffer("projection", tying(scale, kernel, order).float(), persistent=False)
         icnr_(self.weight, scale)
         nn.init.zeros_(self.bias)
 
     def kernel(self) -> tuple[Tensor, Tensor]:
-        area, size, projection = self.scale**2, self.kernel_size, self.projection
-        if self.weight.dtype == torch.float64:  # the buffer was rounded to float32
-            projection = placed(tying, (self.scale, size[0], self.order), torch.float64, self.weight.device)
+        area, size = self.scale**2, self.kernel_size
         # Wherever TF32 is allowed, CUDA would round a float32 product to 10 bits, and the sums would differ.
         exact = torch.float64 if self.weight.is_cuda else self.weight.dtype
+        projection = placed(tying, (self.scale, size[0], self.order), exact, self.weight.device)
         taps = self.weight.unflatten(0, (-1, area)).transpose(1, 2).flatten(2)  # out, in, phase and tap
-        taps = (taps.to(exact) @ projection.to(exact)).to(taps.dtype)
+        taps = (taps.to(exact) @ projection).to(taps.dtype)
         bias = self.bias.unflatten(0, (-1, area)).mean(dim=1)
         return taps.unflatten(2, (area, *size)).transpose(1, 2).flatten(0, 1), bias.repeat_interleave(area)
 
@@ -97,11 +87,8 @@ def _subpixel(width: int, out: int, scale: int, icnr: bool = False) -> nn.Sequen
 
 
 def _box(scale: int) -> nn.Sequential:
-    """The mean over scale x scale pixels at every HR position, a zero-order hold.
-
-    Its frequency response is zero at every multiple of 1 / scale, where a grid would stand, so no weights
-    can bring the grid back (Sugawara, Shiota and Kiya 2018; Kinoshita and Kiya 2020, arXiv 2002.02117).
-    """
+    """The mean over scale x scale pixels, zero at every frequency where a grid would stand, so that no weights can
+    bring it back (Sugawara, Shiota and Kiya 2018; Kinoshita and Kiya 2020, arXiv 2002.02117)."""
     before, after = scale // 2, scale - 1 - scale // 2
     return nn.Sequential(nn.ReplicationPad2d((before, after, before, after)), nn.AvgPool2d(scale, stride=1))
 

@@ -12,11 +12,8 @@ from srlib.models.heads import HEADS, initialise_
 
 
 class Upscaler(nn.Module):
-    """``[N, in, h, w]`` in [0, 1] to ``[N, out, h * scale, w * scale]``; the output is not clamped.
-
-    With ``skip`` ("bicubic", ...) that interpolation of the input is added, to each output channel if it is gray,
-    so that the network learns only what the interpolation lacks (VDSR, Kim et al. 2016).
-    """
+    """``[N, in, h, w]`` in [0, 1] to ``[N, out, h * scale, w * scale]``, not clamped; with ``skip``, added to that
+    interpolation of the input, so that the network learns only what it lacks (VDSR, Kim et al. 2016)."""
 
     def __init__(self, body: nn.Module, head: nn.Module, scale: int, skip: str | None) -> None:
         super().__init__()
@@ -50,7 +47,7 @@ class PerChannel(nn.Module):
 
 
 class LumaOnly(nn.Module):
-    """Full-range luma through a gray-to-gray network, chroma by bicubic interpolation, as most papers do it."""
+    """Full-range luma through a gray-to-gray network, chroma by bicubic, as most papers do it."""
 
     def __init__(self, gray_model: nn.Module, scale: int = 4) -> None:
         super().__init__()
@@ -86,10 +83,9 @@ def upscaler(
 ) -> nn.Module:  # fmt: skip
     """A network from its parts; every named model is one call of this. ValueError for an unknown name.
 
-    ``body`` is ``plain`` (the lecture's) or a kind of :func:`srlib.models.bodies.residual_body`, ``depth`` counts
-    its 3x3 layers between first and last, or its blocks, and ``width`` is the number of channels. A head that
-    starts from ICNR keeps it, whatever ``init`` says. ``collapsed`` builds what :func:`folded` leaves.
-    """
+    ``body`` is ``plain`` (the lecture's) or a kind of :func:`srlib.models.bodies.residual_body`; ``depth`` counts
+    its inner 3x3 layers or its blocks, ``width`` their channels. ``init`` is for all but the heads that start from
+    ICNR. ``collapsed`` builds what :func:`folded` leaves."""
     if head not in HEADS:
         raise ValueError(f"unknown head {head!r}: choose from {', '.join(HEADS)}")
     if body not in BODIES:

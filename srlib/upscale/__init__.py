@@ -18,6 +18,7 @@ from srlib.upscale.tiles import TILE, Enlarger
 
 SHIPPED = Path(__file__).with_name("weights")
 Photo = TypeVar("Photo", Image.Image, np.ndarray, Tensor)
+Network = str | Path | nn.Module
 
 
 def find_weights(model: str | Path, runs: str | Path = "runs") -> Path:
@@ -49,27 +50,18 @@ def load_network(model: str | Path, runs: str | Path = "runs") -> tuple[nn.Modul
 
 
 def upscale(
-    image: Photo,
-    model: str | Path | nn.Module = "base",
-    *,
-    self_ensemble: bool = False,
-    tile: int = TILE,
-    device: str = "auto",
-    runs: str | Path = "runs",
+    image: Photo, model: Network = "base", *, self_ensemble: bool = False, tile: int = TILE, device: str = "auto"
 ) -> Photo:
     """A photo enlarged, 4 times by the shipped networks, as the kind of thing that it was.
 
-    Args:
-        image: a Pillow image, which is turned upright by its EXIF and keeps its profile in ``info``, and its
-            mode if that is L, LA, RGB, RGBA or I;16 (else it gets the one that fits); an array ``[h, w]`` or
-            ``[h, w, C]`` of uint8, uint16, or float32 in [0, 1]; or a float tensor ``[..., C, h, w]`` in [0, 1].
-            C is 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha); alpha is enlarged by bicubic.
-        model: a name or a file, see :func:`find_weights`, or a network from RGB to RGB.
-        self_ensemble: the mean over 8 flips and rotations: a little better, 8 times slower.
-        tile: side of the tiles in pixels; larger ones need more memory. The result does not depend on it.
+    ``image``: a Pillow image, which is turned upright by its EXIF and keeps its profile in ``info``, and its mode
+    if that is L, LA, RGB, RGBA or I;16 (else it gets the one that fits); an array ``[h, w]`` or ``[h, w, C]`` of
+    uint8, uint16, or float32 in [0, 1]; or a float tensor ``[..., C, h, w]`` in [0, 1]. C is 1 (gray), 2 (gray,
+    alpha), 3 (RGB) or 4 (RGB, alpha); alpha is enlarged by bicubic. ``model``: see :func:`find_weights`, or a
+    network from RGB to RGB. ``self_ensemble``, ``tile``: see :class:`Enlarger`.
 
     Raises UsageError: unknown model, device or kind of picture; BadPhoto: 32-bit values out of the usual range."""
-    network = model if isinstance(model, nn.Module) else load_network(model, runs)[0]
+    network = model if isinstance(model, nn.Module) else load_network(model)[0]
     enlarger = Enlarger(network, tile=tile, device=choose_device(device), self_ensemble=self_ensemble)
     if isinstance(image, Image.Image):
         picture = from_image(image)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image, ImageCms
 
 from srlib.data.decode import ORIENTATION, TURNS, BadPhoto, deep_gray, opened, to_rgb
 from srlib.files import atomic
@@ -24,17 +24,15 @@ FORMATS |= {".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 ENCODING: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95, "subsampling": 0}, "PNG": {"compress_level": 4}}
 ENCODING |= {"WEBP": {"quality": 95}, "TIFF": {"compression": "raw"}}
 LONGEST_SIDE, LONGEST_EXIF = {"JPEG": 65_500, "WEBP": 16_383}, 65_533  # pixels that encoders take; bytes in JPEG
-EXIF_IFD, EXIF_SIZE = 0x8769, (0xA002, 0xA003)  # width, height
-# EXIF's tags up to 532 say how TIFF stores pixels, but for those of name, description, camera, resolution, page,
-# software, date, artist and computer. The others here are XMP, IPTC, Photoshop's, the colour profile and layers.
+# EXIF's tags up to 532 say how TIFF stores pixels, but for a few, such as camera, resolution and artist. The
+# others here are XMP, IPTC, Photoshop's, the colour profile and layers.
 STORAGE = {*range(533)} - {269, 270, 271, 272, 282, 283, 285, 296, 305, 306, 315, 316}
 STORAGE |= {700, 33_723, 34_377, 34_675, 37_724}
 
 
 @dataclass
 class Picture:
-    """A photo to enlarge, of mode L, LA, RGB, RGBA or I;16; what is written beside its pixels, as arguments of
-    Pillow's ``save``; and what had to be changed, in words."""
+    """A photo to enlarge, of mode L, LA, RGB, RGBA or I;16; arguments of Pillow's ``save``; what was changed."""
 
     image: Image.Image
     options: dict[str, Any] = field(default_factory=dict)
@@ -101,10 +99,10 @@ def _to_srgb(picture: Picture) -> None:
     """CMYK or Lab to sRGB as printers do it: relative colorimetric, with black point compensation."""
     image, profile = picture.image, picture.options.pop("icc_profile", b"")
     lab, srgb = image.mode == "LAB", ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-    how = image.mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
+    how = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
     try:
         source = ImageCms.createProfile("LAB") if lab else ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        picture.image = ImageCms.buildTransform(source, srgb, *how).apply(image)
+        picture.image = ImageCms.buildTransform(source, srgb, image.mode, "RGB", *how).apply(image)
         picture.options["icc_profile"] = srgb.tobytes()
         picture.notes.append("Lab, turned into sRGB" if lab else "CMYK, turned into sRGB through its profile")
     except (ImageCms.PyCMSError, OSError):
@@ -124,8 +122,9 @@ def suit(picture: Picture, target: Path, scale: int) -> None:
         picture.notes.append(f"{form} holds no {lacks}")
         picture.image = to_rgb(image).convert("RGB" if image.mode == "RGBA" else "L")
     if exif := options.pop("exif", None):
-        inner = exif.get_ifd(EXIF_IFD)
-        inner.update((tag, side) for tag, side in zip(EXIF_SIZE, size) if tag in inner)
+        inner = exif.get_ifd(ExifTags.IFD.Exif)
+        tags = ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight
+        inner.update((tag, side) for tag, side in zip(tags, size) if tag in inner)
         options["exif"] = exif.tobytes()
         if form == "JPEG" and len(options["exif"]) > LONGEST_EXIF:
             picture.notes.append("its EXIF is too long for JPEG and is left out")

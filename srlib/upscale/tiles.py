@@ -7,18 +7,17 @@ from itertools import product
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from srlib import models
+from srlib.device import exact_float32
 from srlib.errors import UsageError
 from srlib.images.color import to_gray
 from srlib.images.degrade import upsample
 
 TILE = 256  # side in pixels of the photo; only speed and memory depend on it
-ACCEPTED = (
-    "a Pillow image, an array [h, w, C] or [h, w] of uint8, uint16, float32, or a float tensor [..., C, h, w]"
-)
+ACCEPTED = "an image, an array [h, w] or [h, w, C] of uint8, uint16, float32, or a float tensor [..., C, h, w]"
 LEVELS = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535, np.dtype(np.float32): 1}
 
 
@@ -44,25 +43,23 @@ def reach(network: nn.Module) -> tuple[int, int]:
     raise UsageError("the network sees 256 pixels or more to a side: it cannot be used in tiles")
 
 
-def fill_transparent(pixels: np.ndarray) -> np.ndarray:
-    """Other colours for wholly transparent pixels, if any: their own would be drawn into visible neighbours.
+def _filled(x: Tensor) -> Tensor:
+    """Pixels of weight 0 in the last channel take the mean of the smallest square of 2, 4, 8 ... that has any."""
+    if max(x.shape[-2:]) == 1:
+        return x
+    coarse = nn.functional.interpolate(_filled(nn.functional.avg_pool2d(x, 2, ceil_mode=True)), scale_factor=2)
+    return torch.where(x[:, -1:] > 0, x, coarse[..., : x.shape[-2], : x.shape[-1]])
 
-    Visible colours are averaged over squares of 2, 4, 8 ... pixels, weighted by alpha; each gap takes the smallest
-    square that has any."""
+
+def fill_transparent(pixels: np.ndarray) -> np.ndarray:
+    """Colours of visible pixels near for wholly transparent ones, whose own would be drawn into neighbours."""
     hidden = pixels[..., -1] == 0
     if pixels.ndim < 3 or pixels.shape[2] % 2 or not hidden.any() or hidden.all():
         return pixels
-    fill = torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1)[None]
-    fill[:, :-1] *= fill[:, -1:]
-    levels = []
-    while max(fill.shape[-2:]) > 1:
-        levels.append(fill)
-        fill = nn.functional.avg_pool2d(fill, 2, ceil_mode=True)
-    for level in reversed(levels):
-        coarse = nn.functional.interpolate(fill, scale_factor=2)[..., : level.shape[-2], : level.shape[-1]]
-        fill = torch.where(level[:, -1:] > 0, level, coarse)
-    colours = (fill[0, :-1] / fill[0, -1:]).permute(1, 2, 0).numpy()[hidden]
-    filled = pixels.copy()
+    weighted = torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1)[None]
+    weighted[:, :-1] *= weighted[:, -1:]
+    fill = _filled(weighted)[0].permute(1, 2, 0).numpy()[hidden]
+    colours, filled = fill[:, :-1] / fill[:, -1:], pixels.copy()
     filled[hidden, :-1] = colours if pixels.dtype == np.float32 else colours.round()
     return filled
 
@@ -74,9 +71,7 @@ class Enlarger:
     many pixels around it as the network can see, and where the photo ends it meets the same border as in one
     pass over all. ``self_ensemble`` is the mean over 8 flips and rotations, at 8 times the cost."""
 
-    def __init__(
-        self, network: nn.Module, *, tile: int = TILE, device: torch.device, self_ensemble: bool = False
-    ) -> None:
+    def __init__(self, network: nn.Module, *, device: torch.device, tile: int = TILE, self_ensemble: bool = False):
         if tile < 1:
             raise UsageError(f"a tile must have at least 1 pixel a side, got {tile}")
         network = models.folded(network).eval()
@@ -106,16 +101,15 @@ class Enlarger:
 
     def _tiles(self, pixels: np.ndarray) -> Iterator[tuple[int, int, np.ndarray]]:
         """Top and left in the enlarged photo, and the pixels that belong there."""
-        (height, width), scale, tile, margin = pixels.shape[:2], self.scale, self.tile, self.margin
-        pixels = fill_transparent(pixels)
-        with tqdm(total=height * width, unit="px", unit_scale=True, leave=False, delay=1) as bar:
-            for top, left in product(range(0, height, tile), range(0, width, tile)):
-                above, before = max(0, top - margin), max(0, left - margin)
-                part = self._pass(pixels[above : top + tile + margin, before : left + tile + margin])
-                part = part[scale * (top - above) :, scale * (left - before) :][: scale * tile, : scale * tile]
-                yield scale * top, scale * left, part
-                bar.update(part.shape[0] * part.shape[1] // scale**2)
+        scale, tile, margin, pixels = self.scale, self.tile, self.margin, fill_transparent(pixels)
+        corners = list(product(*(range(0, side, tile) for side in pixels.shape[:2])))
+        for top, left in tqdm(corners, unit="tile", leave=False, delay=1):
+            above, before = max(0, top - margin), max(0, left - margin)
+            part = self._pass(pixels[above : top + tile + margin, before : left + tile + margin])
+            part = part[scale * (top - above) :, scale * (left - before) :][: scale * tile, : scale * tile]
+            yield scale * top, scale * left, part
 
+    @exact_float32()
     @torch.inference_mode()
     def _pass(self, pixels: np.ndarray) -> np.ndarray:
         """One pass of the network, channels last in memory as the pixels lie, rounded to the type that came in."""
