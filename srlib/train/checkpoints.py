@@ -52,8 +52,8 @@ def load_last(path: Path, config: TrainConfig, device: torch.device) -> dict:
 
 
 def run_in(folder: Path, trainer: "Trainer", resume: bool) -> str:
-    """Train to the end, with ``resume`` from ``last.pt``; write ``history.json`` and ``model.pt`` (averaged weights),
-    the model last. What was done in one line."""
+    """Train to the end, from ``last.pt`` if asked to; write ``history.json``, then ``model.pt`` (averaged weights).
+    What was done in one line."""
     if resume:
         trainer.load_state_dict(load_last(folder / "last.pt", trainer.config, trainer.device))
     trainer.run()
