@@ -52,7 +52,7 @@ def load_last(path: Path, config: TrainConfig, device: torch.device) -> dict:
 
 
 def run_in(folder: Path, trainer: "Trainer", resume: bool) -> str:
-    """Train to the end, from ``last.pt`` if asked to; write ``history.json``, then ``model.pt`` (averaged weights).
+    """Train to the end, from ``last.pt`` to ``resume``; write ``history.json``, then ``model.pt`` (averages).
     What was done in one line."""
     if resume:
         trainer.load_state_dict(load_last(folder / "last.pt", trainer.config, trainer.device))
