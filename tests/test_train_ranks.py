@@ -151,7 +151,7 @@ ENDLESS = ["--steps", "100000", "--validate-every", "5", "--save-every", "0"]
 
 def test_killed_and_resumed_gives_the_same_weights(tmp_path, one_thread):
     """kill -9 at some moment of a training, then resume: the weights of an undisturbed run."""
-    length = ["--steps", "200", "--validate-every", "5", "--save-every", "0"]
+    length = ["--steps", "120", "--validate-every", "5", "--save-every", "0"]
     assert main(words(tmp_path / "whole", *length)) == 0
     broken = tmp_path / "broken"
     with subprocess.Popen(
