@@ -127,7 +127,7 @@ def supplying(store: Store, repeats: int) -> None:
             optimiser.zero_grad(set_to_none=True)
             with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
                 output = model(lr)
-            mse_loss(output, hr).backward()
+            mse_loss(output.float(), hr).backward()
             optimiser.step()
 
     def supply(source: Batches) -> Callable[[], float]:

@@ -122,7 +122,7 @@ def bare_step(config: TrainConfig, store, seconds: float, device: torch.device, 
         optimiser.zero_grad(set_to_none=True)
         with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
             output = model(lr)
-        mse_loss(output, hr).backward()
+        mse_loss(output.float(), hr).backward()
         optimiser.step()
         synchronise(device)
         steps += 1

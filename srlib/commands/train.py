@@ -3,21 +3,19 @@
 import argparse
 from dataclasses import fields
 from importlib.util import find_spec
-from pathlib import Path
-from typing import get_args, get_type_hints
+from tempfile import TemporaryFile
+from typing import Any, get_args, get_type_hints
 
-import torch
 import torch.distributed as dist
 
 from srlib.data import open_store
 from srlib.device import PRECISIONS, choose_device, choose_precision
 from srlib.errors import DataError, UsageError
-from srlib.files import atomic, resolve
+from srlib.files import resolve
 from srlib.train import ranks
 from srlib.train.callbacks import Bar, Save
-from srlib.train.checkpoints import load_last, write_model
+from srlib.train.checkpoints import run_in
 from srlib.train.config import MODEL_OPTIONS, TrainConfig
-from srlib.train.losses import LOSSES
 from srlib.train.trainer import Trainer
 
 
@@ -26,9 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     hints = get_type_hints(TrainConfig)
     for entry in fields(TrainConfig):
         if entry.name != "options":
-            choices = tuple(LOSSES) if entry.name == "loss" else entry.metadata.get("choices")
-            note = "" if entry.default is None else f" (default {entry.default})"
-            _add(parser, entry.name, hints[entry.name], entry.metadata["help"] + note, choices)
+            help = entry.metadata["help"] + (f" (default {entry.default})" if entry.default is not None else "")
+            _add(parser, entry.name, hints[entry.name], help, entry.metadata.get("choices"))
     for name, hint in MODEL_OPTIONS.items():
         _add(parser, name, hint, "of the network, instead of the model's own")
     add = parser.add_argument
@@ -38,33 +35,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--save-every", type=float, default=15, metavar="SECONDS", help="between two last.pt (default 15)")
     add("--device", default="auto", help="auto, cpu, cuda or mps")
     add("--precision", default="auto", choices=PRECISIONS)
-    add(
-        "--compile",
-        default="auto",
-        choices=("auto", "on", "off"),
-        help="torch.compile; auto: long trainings on CUDA",
-    )
+    add("--compile", default="auto", choices=("auto", "on", "off"), help="auto: long trainings on CUDA")
     add("--runs", default="runs", metavar="DIR", help="where stores are kept")
 
 
-def _add(
-    parser: argparse.ArgumentParser, name: str, hint: object, help: str, choices: tuple | None = None
-) -> None:
-    kind = next(k for k in get_args(hint) or (hint,) if k is not type(None))
-    option = f"--{name.replace('_', '-')}"
-    if kind is bool:
-        parser.add_argument(option, action=argparse.BooleanOptionalAction, default=None, help=help)
-    else:
-        parser.add_argument(option, type=kind, choices=choices, help=help)
+def _add(parser: argparse.ArgumentParser, name: str, hint: Any, help: str, choices: Any = None) -> None:
+    kind = (get_args(hint) or (hint,))[0]  # int of "int | None"
+    how = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind, "choices": choices}
+    parser.add_argument(f"--{name.replace('_', '-')}", help=help, **how)
 
 
 def main(args: argparse.Namespace) -> int:
     """Train; 0 when done. Under torchrun every process calls this and rank 0 writes."""
     given = {name: value for name, value in vars(args).items() if value is not None}
-    options = {n: None if v == "none" else v for n, v in given.items() if n in MODEL_OPTIONS}
+    options = {name: None if given[name] == "none" else given[name] for name in MODEL_OPTIONS.keys() & given}
     changes = {entry.name: given[entry.name] for entry in fields(TrainConfig) if entry.name in given}
-    if "minutes" in changes and "steps" not in changes:
-        changes["steps"] = None
+    if "minutes" in changes:
+        changes.setdefault("steps", None)
     config = TrainConfig(**changes, options=options)
     out = resolve(args.out)
     last, model = out / "last.pt", out / "model.pt"
@@ -73,14 +60,15 @@ def main(args: argparse.Namespace) -> int:
     for file in (model, last):
         if file.exists() and not args.resume:
             raise UsageError(f"{file} exists: choose another --out, or --resume to go on with {last.name}")
-    _require_writable(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=out).close()
+    except OSError as error:
+        raise UsageError(f"--out {out}: cannot be written ({error.strerror})") from None
     device = ranks.start(choose_device(args.device))
     rank, world = ranks.rank_and_world()
     try:
-        precision, reason = choose_precision(device, args.precision) if rank == 0 else (torch.float32, "")
-        precision, reason = ranks.gather((precision, reason))[
-            0
-        ]  # a measurement, so the first process takes it for all
+        precision, reason = ranks.gather(choose_precision(device, args.precision))[0]  # one for all
         store = open_store(args.data, resolve(args.runs), config.crop)
         long = (config.steps or 0) >= 2000 or (config.minutes or 0) >= 5
         pays = device.type == "cuda" and find_spec("triton") is not None and long  # compiling takes half a minute
@@ -91,16 +79,9 @@ def main(args: argparse.Namespace) -> int:
         if rank == 0:
             print(store.describe())
             print(f"{config.model} {config.task} on {device.type}, {world} process(es), {reason}", flush=True)
-        if args.resume:
-            trainer.load_state_dict(load_last(last, config, device))
-        trainer.run()
+        done = run_in(out, trainer, args.resume)
         if rank == 0:
-            write_model(out, trainer)
-            row = trainer.history[-1]
-            score = f", validation {row['val_psnr']:.2f} dB" if "val_psnr" in row else ""
-            seen = row["step"] * config.batch_size
-            print(f"{row['step']:,} steps, {seen:,} crops in {row['seconds']:.0f} s{score}")
-            print(f"wrote {model} and {out / 'history.json'}")
+            print(f"{done}\nwrote {model} and {out / 'history.json'}")
     except FloatingPointError as error:
         raise DataError(f"{error}; {last} holds the last good state" if last.exists() else str(error)) from None
     except RuntimeError as error:
@@ -114,13 +95,3 @@ def main(args: argparse.Namespace) -> int:
         if dist.is_initialized():
             dist.destroy_process_group()
     return 0
-
-
-def _require_writable(folder: Path) -> None:
-    probe = folder / "probe"
-    try:
-        with atomic(probe) as aside:
-            aside.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UsageError(f"--out {folder}: cannot be written ({error.strerror})") from None

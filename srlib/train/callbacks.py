@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import copy, deepcopy
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from srlib.data import Store
+from srlib.errors import UsageError
+from srlib.images.tasks import TASKS
 from srlib.measure.evaluation import mean_psnr
 from srlib.train import ranks
 from srlib.train.checkpoints import save
@@ -33,8 +36,47 @@ class Callback:
         """At each row of the history, in the order of the callbacks; what is put into ``row`` is kept."""
 
 
+def fits(attempt: Callable[[int], object], size: int) -> bool:
+    """Whether an attempt stays within memory. Its activations are freed when this returns; a search inside the
+    handler would keep them alive through the traceback, and name too small a batch."""
+    try:
+        attempt(size)
+    except torch.OutOfMemoryError:
+        return False
+    return True
+
+
+class StopIfTooLarge(Callback):
+    """On a GPU, tries the largest batch to come on copies of network and loss. UsageError on every rank if one of
+    them has no room, with a size that fits."""
+
+    def around(self, trainer: "Trainer") -> AbstractContextManager[Any]:
+        if trainer.device.type != "cpu":
+            self.check(trainer)
+        return nullcontext()
+
+    def check(self, trainer: "Trainer") -> None:
+        """Now; every rank has to call it."""
+        config, trial = trainer.config, copy(trainer)
+        trial.network, trial.loss = deepcopy((trainer.model, trainer.loss))
+        side, (channels, out) = max(config.patch, config.late_patch), TASKS[config.task]
+
+        def attempt(size: int) -> None:
+            lr = torch.zeros(size, channels, side // config.scale, side // config.scale, device=trainer.device)
+            trial.forward_and_loss(lr, torch.zeros(size, out, side, side, device=trainer.device)).backward()
+
+        size = share = config.batch_size // trainer.world
+        while size and not fits(attempt, size):
+            size //= 2
+        size = min(ranks.gather(size))
+        if size < share:
+            advice = f"one of {size * trainer.world} does" if size else "choose a smaller patch or network"
+            batch = f"batch_size (--batch-size): {config.batch_size} crops of {side} pixels"
+            raise UsageError(f"{batch} do not fit into the memory of {trainer.device}: {advice}")
+
+
 class StopIfNotFinite(Callback):
-    """Comes first, so that no weights are scored or saved after a loss or a gradient that is not finite."""
+    """Comes early, so that no weights are scored or saved after a loss or a gradient that is not finite."""
 
     def at_log(self, trainer: "Trainer", row: dict) -> None:
         finite = torch.isfinite(torch.stack([torch.stack(pair) for pair in trainer.recent]))
@@ -84,7 +126,7 @@ class Save(Callback):
         self.write(trainer)
 
     def at_log(self, trainer: "Trainer", row: dict) -> None:
-        if ranks.from_rank_0(perf_counter() - self.saved, trainer.device) >= self.seconds:
+        if ranks.gather(perf_counter() - self.saved)[0] >= self.seconds:
             self.write(trainer)
 
     def write(self, trainer: "Trainer") -> None:

@@ -51,10 +51,20 @@ def load_last(path: Path, config: TrainConfig, device: torch.device) -> dict:
     return state
 
 
-def write_model(folder: Path, trainer: "Trainer") -> None:
-    """``history.json`` and ``model.pt`` (averaged weights) of a finished training, the model last."""
-    write_json(folder / "history.json", trainer.history)
-    save(folder / "model.pt", {"config": asdict(trainer.config), "average": trainer.average.model.state_dict()})
+def run_in(folder: Path, trainer: "Trainer", resume: bool) -> str:
+    """Train to the end, from ``last.pt`` to ``resume``; write ``history.json``, then ``model.pt`` (averages).
+    What was done in one line."""
+    if resume:
+        trainer.load_state_dict(load_last(folder / "last.pt", trainer.config, trainer.device))
+    trainer.run()
+    if trainer.rank == 0:
+        write_json(folder / "history.json", trainer.history)
+        save(
+            folder / "model.pt", {"config": asdict(trainer.config), "average": trainer.average.model.state_dict()}
+        )
+    row = trainer.history[-1]
+    score = f", validation {row['val_psnr']:.2f} dB" if "val_psnr" in row else ""
+    return f"{row['step']:,} steps in {row['seconds']:.0f} s{score}"
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, TrainConfig]:

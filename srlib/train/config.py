@@ -12,6 +12,7 @@ from srlib.images.tasks import TASKS
 from srlib.models.bodies import BODIES
 from srlib.models.heads import HEADS
 from srlib.models.networks import MODELS, upscaler
+from srlib.train.losses import LOSSES
 
 SCHEDULES = ("cosine", "exponential", "constant")
 OPTIMISERS = ("adam", "muon")
@@ -42,10 +43,7 @@ class TrainConfig:
     """Everything that shapes a training; each field is an option of ``srlib train``.
 
     ``options`` go to :func:`srlib.models.build`. ``loss`` is a key of ``srlib.train.losses.LOSSES``, or the name
-    of the callable that is given to the trainer.
-
-    Raises:
-        UsageError: a value of the wrong type, not finite, or out of its range; the message names the field.
+    of the callable that is given to the trainer. UsageError names a field of a wrong type or out of its range.
     """
 
     model: str = _field("residual", "which network", choices=tuple(MODELS))
@@ -54,9 +52,7 @@ class TrainConfig:
     steps: int | None = _field(600, "length in steps", low=1)
     minutes: float | None = _field(None, "length in minutes of training, instead of steps", above=0)
     batch_size: int = _field(16, "crops per step, over all processes", low=1)
-    patch: int = _field(
-        88, f"side of an HR crop in pixels, a multiple of the scale, at most {SIDE}", low=1, high=SIDE
-    )
+    patch: int = _field(88, "side of an HR crop in pixels, a multiple of the scale", low=1, high=SIDE)
     late_patch: int = _field(0, "side of the crops late in the training, 0 for no change", low=0, high=SIDE)
     late_share: float = _field(0.25, "share of the training that is late", low=0, high=1)
     optimiser: str = _field("adam", "adam, or muon for kernels and Adam for biases", choices=OPTIMISERS)
@@ -64,7 +60,7 @@ class TrainConfig:
     final_learning_rate: float = _field(1e-5, "rate at the end", above=0)
     schedule: str = _field("cosine", "how the rate falls from one to the other", choices=SCHEDULES)
     warmup: int = _field(20, "steps of linear rise at the start", low=0)
-    loss: str = _field("mse", "what is minimised")
+    loss: str = _field("mse", f"what is minimised: {', '.join(LOSSES)}")
     ema: float = _field(0.99, "decay of the running average of the weights, 0 for none", low=0, below=1)
     clip: float = _field(1.0, "largest norm of the gradient, 0 for none", low=0)
     kernel: str = _field("bicubic", "how LR is made", choices=KERNELS)

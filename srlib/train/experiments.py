@@ -67,26 +67,17 @@ def train_once(
     goes on where it was. What was trained before ``fresh`` (seconds since 1970; infinity: ever) is trained anew.
     """
     key = experiment_key(config, store, precision, init, loss, measure)
-    folder = runs / "experiments" / key
-    done, last = folder / "model.pt", folder / "last.pt"
-    label = f"{config.model} {config.task}, seed {config.seed}"
-
-    def made_since(file: Path) -> bool:
-        return file.exists() and file.stat().st_mtime >= fresh
-
-    if made_since(done):
-        model, _ = checkpoints.load_model(done, device)
+    folder, label = runs / "experiments" / key, f"{config.model} {config.task}, seed {config.seed}"
+    there = {file.name for file in folder.glob("*.pt") if file.stat().st_mtime >= fresh}
+    if "model.pt" in there:
+        model, _ = checkpoints.load_model(folder / "model.pt", device)
         history = json.loads((folder / "history.json").read_text())
         say(f"{label}: loaded from runs/experiments/{key}, trained before in {history[-1]['seconds']:.0f} s")
         return Trained(model, history, key, True)
     callbacks: list[Callback] = [Measure(measure)] if measure else []
-    callbacks += [Save(last, save_seconds), Bar()]
+    callbacks += [Save(folder / "last.pt", save_seconds), Bar()]
     trainer = Trainer(config, store, device=device, precision=precision, init=init, loss=loss, callbacks=callbacks)
-    if resume := made_since(last):
-        trainer.load_state_dict(checkpoints.load_last(last, config, device))
-    checkpoints.write_model(folder, trainer.run())
-    last.unlink(missing_ok=True)
-    row, went_on = trainer.history[-1], "went on with and " if resume else ""
-    score = f", validation {row['val_psnr']:.2f} dB" if "val_psnr" in row else ""
-    say(f"{label}: {went_on}trained {row['step']} steps in {row['seconds']:.0f} s{score}")
+    done = checkpoints.run_in(folder, trainer, resume="last.pt" in there)
+    (folder / "last.pt").unlink(missing_ok=True)
+    say(f"{label}: {'went on with and ' if 'last.pt' in there else ''}trained {done}")
     return Trained(trainer.average.model, trainer.history, key, False)

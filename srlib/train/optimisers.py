@@ -28,33 +28,30 @@ class Muon(torch.optim.Optimizer):
     A kernel ``[out, in, k, k]`` is taken as a matrix ``[out, in * k * k]``. Its gradients are dominated by few
     directions; Adam, which scales number by number, evens them only in part. Here the momentum goes through
     :func:`orthogonalised`, and all directions move about equally far. The step is scaled by 0.2 sqrt(larger
-    side), which gives it the size of Adam's, so that Adam's learning rates serve (Liu et al. 2025, arXiv
-    2502.16982).
+    side), the size of Adam's, so that Adam's learning rates serve (Liu et al. 2025, arXiv 2502.16982).
     ``torch.optim.Muon`` is the same for matrices, and takes no kernels.
     """
 
     def __init__(self, kernels: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:
-        super().__init__(kernels, {"lr": lr, "momentum": momentum})
+        alike: dict[torch.Size, list[Tensor]] = {}
+        for kernel in kernels:
+            alike.setdefault(kernel.shape, []).append(kernel)
+        super().__init__([{"params": same} for same in alike.values()], {"lr": lr, "momentum": momentum})
+        for kernel in (kernel for group in self.param_groups for kernel in group["params"]):
+            self.state[kernel]["momentum"] = torch.zeros_like(kernel)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One step, with Nesterov's look ahead; kernels of one shape are handled together."""
+        """One step, with Nesterov's look ahead; a group holds the kernels of one shape, which go together."""
         for group in self.param_groups:
-            alike: dict[torch.Size, list[Tensor]] = {}
-            for kernel in group["params"]:
-                if kernel.grad is not None:
-                    alike.setdefault(kernel.shape, []).append(kernel)
-            for shape, kernels in alike.items():
-                gradients = [kernel.grad for kernel in kernels if kernel.grad is not None]
-                for kernel in kernels:
-                    if "momentum" not in self.state[kernel]:
-                        self.state[kernel]["momentum"] = torch.zeros_like(kernel)
-                momenta = [self.state[kernel]["momentum"] for kernel in kernels]
-                torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
-                ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
-                steps = orthogonalised(torch.stack(ahead).flatten(2))
-                size = 0.2 * max(steps.shape[-2:]) ** 0.5
-                torch._foreach_add_(kernels, [step.reshape(shape) for step in steps], alpha=-size * group["lr"])
+            kernels = group["params"]
+            gradients, momenta = zip(*[(kernel.grad, self.state[kernel]["momentum"]) for kernel in kernels])
+            torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+            ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
+            steps = orthogonalised(torch.stack(ahead).flatten(2))
+            size = 0.2 * max(steps.shape[-2:]) ** 0.5
+            moves = [step.reshape_as(kernel) for step, kernel in zip(steps, kernels)]
+            torch._foreach_add_(kernels, moves, alpha=-size * group["lr"])
 
 
 def make_optimisers(name: str, model: nn.Module, lr: float) -> list[torch.optim.Optimizer]:

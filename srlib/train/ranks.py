@@ -7,8 +7,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from srlib.device import widest
-
 
 def start(device: torch.device) -> torch.device:
     """Join the other processes that ``torchrun`` started, if it did; the device that is this process's own."""
@@ -28,23 +26,6 @@ def start(device: torch.device) -> torch.device:
 def rank_and_world() -> tuple[int, int]:
     """This process's number, and how many there are."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-
-
-def from_rank_0(value: float, device: torch.device) -> float:
-    """Rank 0's value on every rank."""
-    if not dist.is_initialized():
-        return value
-    shared = torch.tensor(value, dtype=widest(device), device=device)
-    dist.broadcast(shared, 0)
-    return float(shared)
-
-
-def smallest(value: int, device: torch.device) -> int:
-    """The smallest of all ranks' values, on every rank."""
-    shared = torch.tensor(value, device=device)
-    if dist.is_initialized():
-        dist.all_reduce(shared, dist.ReduceOp.MIN)
-    return int(shared)
 
 
 def gather(value: Any) -> list[Any]:

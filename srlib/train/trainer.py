@@ -15,11 +15,10 @@ from srlib.device import choose_precision, exact_float32
 from srlib.images.tasks import as_task
 from srlib.models import build
 from srlib.train import ranks
-from srlib.train.callbacks import Callback, StopIfNotFinite, Validate
+from srlib.train.callbacks import Callback, StopIfNotFinite, StopIfTooLarge, Validate
 from srlib.train.checkpoints import random_state, set_random_state
 from srlib.train.config import TrainConfig, learning_rate
 from srlib.train.losses import Loss, find_loss
-from srlib.train.memory import require_fits
 from srlib.train.optimisers import Average, make_optimisers, set_rate
 
 
@@ -45,7 +44,7 @@ class Trainer:
         """The forward pass in the trainer's precision, and the loss of its output."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16):
             output = self.network(lr)
-        return self.loss(output, hr)
+        return self.loss(output.float(), hr)
 
     def run(self) -> "Trainer":
         """Train to the end of the config. FloatingPointError where a loss or a gradient is not finite, UsageError
@@ -53,11 +52,9 @@ class Trainer:
         with ExitStack() as stack:
             stack.enter_context(torch.random.fork_rng(self.cards))
             stack.enter_context(exact_float32())
-            if self.device.type != "cpu":
-                require_fits(self)
-            set_random_state(self.random, self.device)
             for callback in self.callbacks:
                 stack.enter_context(callback.around(self))
+            set_random_state(self.random, self.device)
             start = perf_counter() - self.seconds
             self.tick(self.seconds)
             while self.share < 1:
@@ -84,7 +81,7 @@ class Trainer:
         if self.config.minutes is None:
             self.share = self.step / (self.config.steps or 1)
         elif self.world == 1 or self.step % 16 == 0:  # rank 0's clock, but not in each step
-            self.share = ranks.from_rank_0(seconds, self.device) / (60 * self.config.minutes)
+            self.share = ranks.gather(seconds)[0] / (60 * self.config.minutes)
 
     def log(self, row: dict) -> None:
         """Add a row to the history; callbacks may stop here, or put in what they have to say."""
@@ -100,7 +97,7 @@ class Trainer:
         callbacks: Iterable[Callback] = (), compile: bool = False,
     ) -> None:  # fmt: skip
         """``precision``: bfloat16 (autocast) or float32, None chooses. ``init``: a state dict to start from.
-        ``loss``: a callable instead of ``LOSSES[config.loss]``. ``callbacks``: after the two that always run."""
+        ``loss``: a callable instead of ``LOSSES[config.loss]``. ``callbacks``: after those that always run."""
         self.config, self.device = config, torch.device(device)
         self.rank, self.world = ranks.rank_and_world()
         self.precision = precision or choose_precision(self.device)[0]
@@ -126,7 +123,7 @@ class Trainer:
         self.network = ddp(self.model, broadcast_buffers=False) if self.world > 1 else self.model
         stateless = loss is None  # a critic, say, changes as it is called
         self.objective = torch.compile(self.forward_and_loss) if compile and stateless else self.forward_and_loss
-        self.callbacks = [StopIfNotFinite(), Validate(store), *callbacks]
+        self.callbacks = [StopIfTooLarge(), StopIfNotFinite(), Validate(store), *callbacks]
         self.step, self.seconds, self.share = 0, 0.0, 0.0
         self.history: list[dict] = []
         self.recent: list[tuple[Tensor, Tensor]] = []  # of each step since the last row: loss and gradient norm
