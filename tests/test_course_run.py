@@ -279,7 +279,7 @@ def test_ctrl_c_leaves_a_state_from_which_the_same_command_goes_on(tiny_series, 
     folder, runs = tiny_series({"01": touching("one"), "02": [wait]}), tmp_path / "runs"
     driver = (
         "import sys; from pathlib import Path; from course import __main__, notebooks;"
-        "notebooks.folder = lambda: Path(sys.argv[1]); sys.exit(__main__.main(sys.argv[2:]))"
+        "notebooks.FOLDER = Path(sys.argv[1]); sys.exit(__main__.main(sys.argv[2:]))"
     )
     words = [sys.executable, "-c", driver, str(folder), "run", "--budget", "smoke", "--runs", str(runs)]
     words += ["--only", "01", "--only", "02"]

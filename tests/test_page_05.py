@@ -14,7 +14,7 @@ from course import plots
 from srlib.data import open_store
 from srlib.measure import metrics
 
-PAGE = pages.folder() / "05_psnr_limits.ipynb"
+PAGE = pages.FOLDER / "05_psnr_limits.ipynb"
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
