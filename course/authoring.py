@@ -1,46 +1,42 @@
-"""``python -m course.authoring``: execute the committed pages in place, as a reader would run them, with the
+"""``python -m course author``: execute the committed pages in place, as a reader would run them, with the
 parameters that stand in them, and bring the README's tables and picture up to date."""
 
 import argparse
 import base64
 import json
 import re
-import sys
 import time
 from pathlib import Path
 
 from course import notebooks as pages
 from course import results
-from course.execute import PageFailed, execute, kernels
+from course.execute import execute, kernels
 from course.page import EXPECTED
-from srlib.errors import UsageError
 from srlib.files import ROOT, write_json
 
 README = ROOT / "README.md"
 FAR = {"02": "forms", "03": "channels", "04": "heads", "05": "losses"}  # what pages call numbers on other photos
 
 
-def main() -> int:
-    """Execute, stamp, rewrite; 1 where a page fails: it stays as it was, and its broken copy is in ``runs/``."""
-    parser = argparse.ArgumentParser(prog="python -m course.authoring", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``author``."""
     parser.add_argument("--only", action="append", metavar="NN", help="this page, as in 03; may be given again")
     parser.add_argument("--fresh", action="store_true", help="reuse no trained network")
     parser.add_argument("--expect", type=Path, metavar="RUN", help="instead: make a finished run a reference")
-    args = parser.parse_args()
-    try:
-        if args.expect:
-            print(*expect(args.expect), sep="\n")
-            return 0
-        names, runs = pages.select(args.only), ROOT / "runs"
-        runs.mkdir(exist_ok=True)
-        with kernels(runs / "authoring.log", time.time() if args.fresh else 0.0):
-            for name in names:
-                source, output = (folder / f"{name}.ipynb" for folder in (pages.FOLDER, runs))
-                pages.write(source, execute(source, output, {}, name))
-                output.unlink()
-    except (UsageError, PageFailed) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+
+
+def main(args: argparse.Namespace) -> int:
+    """Execute, stamp, rewrite; a page that fails stays as it was, and its broken copy is in ``runs/``."""
+    if args.expect:
+        print(*expect(args.expect), sep="\n")
+        return 0
+    names, runs = pages.select(args.only), ROOT / "runs"
+    runs.mkdir(exist_ok=True)
+    with kernels(runs / "author.log", time.time() if args.fresh else 0.0):
+        for name in names:
+            source, output = (folder / f"{name}.ipynb" for folder in (pages.FOLDER, runs))
+            pages.write(source, execute(source, output, {}, name))
+            output.unlink()
     README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")
     (pages.FOLDER / "result.png").write_bytes(picture())
     return 0
@@ -86,7 +82,3 @@ def readme(text: str) -> str:
         before, begin, _, end, after = re.split(f"(<!-- {name}:(?:begin|end) -->)", text)
         text = f"{before}{begin}\n{table}\n{end}{after}"
     return text
-
-
-if __name__ == "__main__":
-    sys.exit(main())

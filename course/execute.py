@@ -13,12 +13,13 @@ import papermill
 
 from course import notebooks as pages
 from course.results import duration
+from srlib.errors import DataError
 from srlib.files import ROOT
 
 LIMIT = {"smoke": 10 * 60, "quick": 40 * 60, "study": 48 * 3600, "full": 12 * 3600}  # seconds: ends what hangs
 
 
-class PageFailed(Exception):
+class PageFailed(DataError):
     """A page did not run to its end; the message names page, section and error, the cause has the traceback."""
 
 
