@@ -2,13 +2,15 @@
 
 import os
 import random
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from course import plots, results
-from srlib.data import open_store
+from srlib.data import Store, open_store
 from srlib.device import choose_device, choose_precision
 from srlib.errors import UsageError
 from srlib.files import ROOT, resolve
@@ -20,47 +22,30 @@ EXPECTED = ROOT / "expected"
 T = TypeVar("T")
 
 
+@dataclass
 class Page:
-    """The state that a page shares with the course: nothing else is hidden from the reader.
+    """The state that a page shares with the course: nothing else is hidden from the reader."""
 
-    Making one checks the page's parameters, seeds all generators, opens the photos, and says what was found.
-    ``SRLIB_BUDGET`` overrides the budget (for nbval, which cannot set parameters), ``SRLIB_PRECISION`` forces
-    float32 or bfloat16, ``SRLIB_FRESH`` is the start of a run that reuses no older network.
+    name: str
+    data: str
+    budget: str
+    seed: int
+    device: torch.device
+    precision: torch.dtype
+    runs: Path
+    store: Store
+    fresh: float = 0.0  # networks trained before this moment are trained again
+    ledger: results.Ledger = field(default_factory=dict)
 
-    Attributes:
-        is_sample: whether the photos are the bundled ones, whose numbers are an illustration, not a verdict.
-        test_split: the split that the page scores: test, or val where the data holds no test photos.
-        ledger: the recorded numbers, key -> value and unit.
+    @property
+    def is_sample(self) -> bool:
+        """Whether the photos are the bundled ones; rows from them are an illustration, not a verdict."""
+        return self.data == "sample"
 
-    Raises:
-        UsageError: an unknown budget, device, precision or folder, or a seed that is no whole number.
-    """
-
-    def __init__(self, name: str, *, data: str, budget: str, seed: int, device: str, runs: str) -> None:
-        self.name, self.seed, self.ledger, self.is_sample = name, seed, results.Ledger(), data == "sample"
-        self.budget = os.environ.get("SRLIB_BUDGET") or budget
-        if self.budget != budget:
-            print(f"SRLIB_BUDGET is set: budget {self.budget!r} instead of {budget!r}")
-        if self.budget not in BUDGETS:
-            raise UsageError(f"unknown budget {self.budget!r}: choose from {', '.join(BUDGETS)}")
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise UsageError(f"SEED must be a whole number from 0 on, got {seed!r}")
-        self.device, self.runs = choose_device(device), resolve(runs)
-        self.data = data if self.is_sample else str(resolve(data))
-        self.store = open_store(self.data, self.runs)
-        self.test_split = "test" if self.store.counts()["test"] else "val"
-        self.precision, reason = choose_precision(self.device, os.environ.get("SRLIB_PRECISION") or "auto")
-        self.fresh = float(
-            os.environ.get("SRLIB_FRESH", 0)
-        )  # networks trained before this moment are trained again
-        random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002 - libraries that a page calls may use it
-        torch.manual_seed(seed)
-        plots.use_style()
-        print(f"budget {self.budget}, seed {seed}, {self.device.type}, {reason}")
-        print(self.store.describe())
-        if self.test_split == "val":
-            print("no test photos here: the page scores the validation photos instead")
+    @property
+    def test_split(self) -> str:
+        """The split that the page scores: test, or val where the data holds no test photos."""
+        return "test" if self.store.counts()["test"] else "val"
 
     def pick(self, *, smoke: T, quick: T, full: T, study: T | None = None) -> T:
         """The value for this budget; a study, the long run on CelebA, takes that of ``full`` if there is none."""
@@ -103,4 +88,33 @@ class Page:
         plots.table(rows, f"{self.budget}, {note}", {results.MIME: self.ledger})
 
 
-open_page = Page  # the name that pages use
+def open_page(name: str, *, data: str, budget: str, seed: int, device: str, runs: str) -> Page:
+    """Check a page's parameters, seed all generators, open the photos, and say in a few lines what was found.
+
+    ``SRLIB_BUDGET`` overrides the budget (for nbval, which cannot set parameters), ``SRLIB_PRECISION`` forces
+    float32 or bfloat16, ``SRLIB_FRESH`` is the start of a run that reuses no older network.
+
+    Raises:
+        UsageError: an unknown budget, device, precision or folder, or a seed that is no whole number.
+    """
+    if (override := os.environ.get("SRLIB_BUDGET") or budget) != budget:
+        print(f"SRLIB_BUDGET is set: budget {override!r} instead of {budget!r}")
+        budget = override
+    if budget not in BUDGETS:
+        raise UsageError(f"unknown budget {budget!r}: choose from {', '.join(BUDGETS)}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise UsageError(f"SEED must be a whole number from 0 on, got {seed!r}")
+    where, folder = choose_device(device), resolve(runs)
+    data = data if data == "sample" else str(resolve(data))
+    store = open_store(data, folder)
+    precision, reason = choose_precision(where, os.environ.get("SRLIB_PRECISION") or "auto")
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - libraries that a page calls may use it
+    torch.manual_seed(seed)
+    plots.use_style()
+    print(f"budget {budget}, seed {seed}, {where.type}, {reason}")
+    print(store.describe())
+    page = Page(name, data, budget, seed, where, precision, folder, store, float(os.environ.get("SRLIB_FRESH", 0)))
+    if page.test_split == "val":
+        print("no test photos here: the page scores the validation photos instead")
+    return page

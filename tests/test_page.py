@@ -65,7 +65,7 @@ def test_claims_are_asserted_where_training_was_long_enough(open_page, capsys):
     assert capsys.readouterr().out.endswith("a above b: holds (1 dB)\n")
     with pytest.raises(AssertionError, match="a above b: 0 dB"):
         quick.claim("a above b", False, "0 dB")
-    quick.is_sample = False  # other photos: reported, never asserted
+    quick.data = "/somewhere"  # other photos: reported, never asserted
     quick.claim("a above b", False, "0 dB")
     assert "reported: does not hold (0 dB)" in capsys.readouterr().out
 
