@@ -38,7 +38,7 @@ lab: $(READY)  ## JupyterLab on the notebooks
 	@$(PY) -m jupyter lab notebooks
 
 notebooks: $(READY)  ## execute the committed pages again, at the budget that stands in them
-	@$(PY) -m course.authoring --fresh
+	@$(PY) -m course author --fresh
 
 # The networks that `upscale` comes with; PHOTOS=FOLDER trains them on photos of your own. An interrupted training
 # goes on where it was. Their scores go into srlib/upscale/weights/README.md by hand; a test holds it against the files.

@@ -1,4 +1,1 @@
-"""What makes pages a course: how a page starts, claims, the ledger, figures, the run and its report.
-
-It stands on ``srlib``, runs from a checkout, and is in no wheel.
-"""
+"""What makes pages a course; it stands on ``srlib``, runs from a checkout, and is in no wheel."""

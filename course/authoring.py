@@ -1,57 +1,50 @@
-"""``python -m course.authoring``: execute the committed pages in place, as a reader would run them, with the
+"""``python -m course author``: execute the committed pages in place, as a reader would run them, with the
 parameters that stand in them, and bring the README's tables and picture up to date."""
 
 import argparse
 import base64
 import json
-import sys
+import re
 import time
 from pathlib import Path
 
 from course import notebooks as pages
 from course import results
-from course.execute import PageFailed, execute, kernels
-from course.run import EXPECTED
-from srlib.errors import UsageError
+from course.execute import execute, kernels
+from course.page import EXPECTED
 from srlib.files import ROOT, write_json
 
 README = ROOT / "README.md"
 FAR = {"02": "forms", "03": "channels", "04": "heads", "05": "losses"}  # what pages call numbers on other photos
 
 
-def main() -> int:
-    """Execute, stamp, rewrite; 1 where a page fails, which leaves that page as it was."""
-    parser = argparse.ArgumentParser(prog="python -m course.authoring", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``author``."""
     parser.add_argument("--only", action="append", metavar="NN", help="this page, as in 03; may be given again")
     parser.add_argument("--fresh", action="store_true", help="reuse no trained network")
     parser.add_argument("--expect", type=Path, metavar="RUN", help="instead: make a finished run a reference")
-    args = parser.parse_args()
-    try:
-        if args.expect:
-            print(*expect(args.expect), sep="\n")
-        else:
-            refresh(pages.select(args.only), fresh=time.time() if args.fresh else 0.0)
-            README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")
-            (pages.folder() / "result.png").write_bytes(picture())
-    except (UsageError, PageFailed) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
-    return 0
 
 
-def refresh(names: list[str], fresh: float = 0.0) -> None:
-    """Execute committed pages in place; a page that fails stays as it was, its broken copy is in ``runs/``."""
-    (ROOT / "runs").mkdir(exist_ok=True)
-    for name in names:
-        source, output = (where / f"{name}.ipynb" for where in (pages.folder(), ROOT / "runs"))
-        with kernels(output.with_suffix(".log"), fresh):
+def main(args: argparse.Namespace) -> int:
+    """Execute, stamp, rewrite; a page that fails stays as it was, and its broken copy is in ``runs/``."""
+    if args.expect:
+        print(*expect(args.expect), sep="\n")
+        return 0
+    names, runs = pages.select(args.only), ROOT / "runs"
+    runs.mkdir(exist_ok=True)
+    with kernels(runs / "author.log", time.time() if args.fresh else 0.0):
+        for name in names:
+            source, output = (folder / f"{name}.ipynb" for folder in (pages.FOLDER, runs))
             pages.write(source, execute(source, output, {}, name))
-        output.unlink()
+            output.unlink()
+    README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")
+    (pages.FOLDER / "result.png").write_bytes(picture())
+    return 0
 
 
 def picture() -> bytes:
     """The README's picture as PNG: the figure of the one cell that is tagged ``readme``."""
-    cells = (cell for page in pages.read_all(pages.folder()).values() for cell in page.cells)
+    cells = (cell for page in pages.read_all(pages.FOLDER).values() for cell in page.cells)
     outputs = (output for cell in cells if pages.has_tag(cell, "readme") for output in cell.outputs)
     (png,) = (output.data["image/png"] for output in outputs if "image/png" in output.get("data", {}))
     return base64.b64decode(png)
@@ -64,29 +57,28 @@ def expect(run_folder: Path, expected: Path = EXPECTED) -> list[Path]:
     numbers gets a file of its own (``FAR``), which names no folder of this machine.
     """
     run, ledger = (json.loads((run_folder / f"{n}.json").read_text("utf-8")) for n in ("environment", "results"))
-    parts = {run["budget"]: ("", run["command"])}
-    if run["data"] != "sample":
-        command = f"python -m course run --data FOLDER --budget {run['budget']} --seed {run['seed']} --only"
-        parts = {topic: (number, f"{command} {number}") for number, topic in FAR.items()}
-    paths = []
-    for topic, (number, command) in parts.items():
+    far, paths = run["data"] != "sample", []
+    for number, topic in FAR.items() if far else [("", run["budget"])]:
+        command = (
+            f"python -m course run --data FOLDER --budget {run['budget']} --seed {run['seed']} --only {number}"
+        )
         if part := {key: entry for key, entry in ledger.items() if key.startswith(number)}:
             paths.append(path := expected / f"{Path(run['data']).name}-{topic}.json")
-            earlier = results.load_expected(path) if path.exists() else None
+            earlier = results.load_expected(path) if path.exists() else {}
+            command = command if far else run["command"]
             write_json(path, results.expect(part, command, run["machine"]["summary"], earlier))
     return paths
 
 
 def readme(text: str) -> str:
     """The README with its two generated tables made from the committed pages."""
-    found, rows = pages.read_all(pages.folder()), []
+    found, rows = pages.read_all(pages.FOLDER), []
     for name, page in found.items():
-        seconds = page.metadata.srlib.wall_seconds
-        rows.append((f"[{name[:2]}](notebooks/{name}.ipynb)", pages.title(page), results.duration(seconds)))
-    text = results.fill(text, "pages", results.table(("page", "title", "time on 2 cores"), rows))
-    ledger = results.headline(results.collect(*found.values()))
-    return results.fill(text, "results", results.table_markdown(ledger))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        link, needed = f"[{name[:2]}](notebooks/{name}.ipynb)", results.duration(page.metadata.srlib.wall_seconds)
+        rows.append((link, pages.headings(page)[0][1], needed))
+    tables = {"pages": results.table(("page", "title", "time on 2 cores"), rows)}
+    tables["results"] = results.table_markdown(results.headline(results.collect(*found.values())))
+    for name, table in tables.items():
+        before, begin, _, end, after = re.split(f"(<!-- {name}:(?:begin|end) -->)", text)
+        text = f"{before}{begin}\n{table}\n{end}{after}"
+    return text

@@ -3,6 +3,7 @@
 import argparse
 import os
 import platform
+import re
 import shutil
 import sys
 from importlib.metadata import version
@@ -29,23 +30,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print one line for each check; 1 where one fails, else 0."""
     runs, black, failed = resolve(args.runs), torch.zeros(1, 3, 64, 64), 0
-    checks = {  # what finds or raises, what to do then; to install the packages where nothing else is said
-        "Python": (lambda: f"{platform.python_version()} at {sys.executable}", ""),
-        "packages": (lambda: " ".join(map(" ".join, versions().items())), ""),
-        "device": (lambda: machine(choose_device("auto"))["summary"], ""),
-        "precision": (lambda: choose_precision(choose_device("auto"))[1], ""),
+    install = "pip install -r requirements.lock"
+    checks = {  # what finds or raises, what to do then
+        "Python": (lambda: f"{platform.python_version()} at {sys.executable}", install),
+        "packages": (lambda: " ".join(map(" ".join, versions().items())), install),
+        "device": (lambda: machine(choose_device("auto"))["summary"], install),
+        "precision": (lambda: choose_precision(choose_device("auto"))[1], install),
         "disk": (lambda: _free(free_gib(runs), 2), f"make room at {runs} or choose --runs elsewhere"),
         "memory": (lambda: _free(psutil.virtual_memory().available / 2**30, 4), "close other programs"),
-        "kernel": (_kernel, ""),
-        "photos": (lambda: open_store("sample", runs).describe(), ""),
-        "LPIPS": (lambda: f"{float(library.lpips(black, 1 - black)):.2f} from black to white", ""),
+        "kernel": (_kernel, install),
+        "photos": (lambda: open_store("sample", runs).describe(), install),
+        "LPIPS": (lambda: f"{float(library.lpips(black, 1 - black)):.2f} from black to white", install),
     }
-    install = "pip install -r requirements.lock"
     for name, (find, advice) in checks.items():
         try:
             print(f"OK   {name:10} {find()}", flush=True)
         except Exception as error:  # each failure is a finding to report, whatever its type
-            print(f"FAIL {name:10} {str(error) or type(error).__name__}: {advice or install}", flush=True)
+            print(f"FAIL {name:10} {str(error) or type(error).__name__}: {advice}", flush=True)
             failed += 1
     print(f"{failed} of the checks failed: each line says what to do." if failed else "All is well.")
     return min(failed, 1)
@@ -59,12 +60,12 @@ def versions() -> dict[str, str]:
 def machine(device: torch.device) -> dict[str, str | float]:
     """Device, processor and memory; ``summary`` is the line that stands in files of ``expected/``."""
     cpuinfo = Path("/proc/cpuinfo").read_text() if sys.platform == "linux" else ""
-    cpus = [line.split(": ", 1)[1] for line in cpuinfo.splitlines() if line.startswith("model name")]
-    cpus += [platform.processor() or platform.machine()]
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpus[0]
-    threads, system, memory = torch.get_num_threads(), platform.platform(), psutil.virtual_memory().total / 2**30
-    summary = f"{name}, {threads} threads, {system}, torch {version('torch')}"
-    return {"device": name, "processor": cpus[0], "memory_gib": round(memory, 1), "summary": summary}
+    model = re.search(r"^model name\s*: (.*)", cpuinfo, re.MULTILINE)
+    processor = model[1] if model else platform.processor() or platform.machine()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor
+    summary = f"{name}, {torch.get_num_threads()} threads, {platform.platform()}, torch {version('torch')}"
+    memory = round(psutil.virtual_memory().total / 2**30, 1)
+    return {"device": name, "processor": processor, "memory_gib": memory, "summary": summary}
 
 
 def free_gib(folder: Path) -> float:
@@ -79,11 +80,9 @@ def _free(gib: float, needed: float) -> str:
 
 
 def _kernel() -> str:
-    from papermill import execute_notebook
-
-    from course.execute import kernels
+    from course.execute import kernels, papermill  # here, so that doctor itself can tell that papermill is missing
 
     page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import course, srlib")])
     with kernels(Path(os.devnull)):
-        execute_notebook(page, None, kernel_name="python3", progress_bar=False)
+        papermill.execute_notebook(page, None, kernel_name="python3", progress_bar=False)
     return "a notebook starts and imports course and srlib"

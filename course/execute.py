@@ -13,11 +13,13 @@ import papermill
 
 from course import notebooks as pages
 from course.results import duration
+from srlib.errors import DataError
+from srlib.files import ROOT
 
 LIMIT = {"smoke": 10 * 60, "quick": 40 * 60, "study": 48 * 3600, "full": 12 * 3600}  # seconds: ends what hangs
 
 
-class PageFailed(Exception):
+class PageFailed(DataError):
     """A page did not run to its end; the message names page, section and error, the cause has the traceback."""
 
 
@@ -28,14 +30,15 @@ def kernels(log: Path, fresh: float = 0.0, precision: str = "auto") -> Iterator[
     Networks trained before ``fresh``, in seconds since 1970, are trained again.
     """
     before, stderr = dict(os.environ), os.dup(2)
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(pages.ROOT), *filter(None, [before.get("PYTHONPATH")])])
-    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # the kernel of this Python, not one that the user has installed
-    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # else the debugger warns of frozen modules
-    os.environ["SRLIB_PRECISION"] = precision
-    for name in ("SRLIB_BUDGET", "SRLIB_FRESH", "MPLBACKEND", "JUPYTER_PATH"):
-        os.environ.pop(name, None)  # the test runner's, an earlier run's, no figures, other kernels
-    if fresh:
-        os.environ["SRLIB_FRESH"] = str(fresh)
+    for name in ("SRLIB_BUDGET", "MPLBACKEND", "JUPYTER_PATH"):
+        os.environ.pop(name, None)  # the test runner's, no figures, other kernels
+    os.environ |= {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [before.get("PYTHONPATH")])]),
+        "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel of this Python, not one that the user has installed
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # else the debugger warns of frozen modules
+        "SRLIB_FRESH": str(fresh),
+        "SRLIB_PRECISION": precision,
+    }
     try:
         with log.open("a", buffering=1, encoding="utf-8") as file:
             os.dup2(file.fileno(), 2)
@@ -56,20 +59,16 @@ def execute(source: Path, output: Path, parameters: Mapping[str, Any], label: st
     if not (terminal := sys.stdout.isatty()):
         print(f"{label} ...", flush=True)
     start, started, limit = time.monotonic(), [0], LIMIT[parameters.get("BUDGET", "quick")]
+    options = {  # of nbclient; no time left would mean no limit
+        "timeout_func": lambda cell: max(start + limit - time.monotonic(), 0.1),
+        "on_cell_start": lambda cell, cell_index: started.append(cell_index),
+        "coalesce_streams": True,
+        "start_timeout": 120,  # seconds, on a busy machine
+        "progress_bar": {"desc": label, "leave": False, "file": sys.stdout} if terminal else False,
+    }
+    where = {"cwd": source.parent, "kernel_name": "python3"}
     try:
-        notebook = papermill.execute_notebook(
-            source,
-            output,
-            parameters=dict(parameters),
-            cwd=source.parent,
-            kernel_name="python3",
-            start_timeout=120,  # seconds, on a busy machine
-            progress_bar={"desc": label, "leave": False, "file": sys.stdout} if terminal else False,
-            # the rest is for nbclient; no time left would mean no limit
-            timeout_func=lambda cell: max(start + limit - time.monotonic(), 0.1),
-            on_cell_start=lambda cell, cell_index: started.append(cell_index),
-            coalesce_streams=True,
-        )
+        notebook = papermill.execute_notebook(source, output, dict(parameters), **where, **options)
     except (papermill.PapermillExecutionError, TimeoutError, RuntimeError) as error:
         print(f"{label}: FAILED after {duration(time.monotonic() - start)}", flush=True)
         pages.write(output, broken := pages.tidy(pages.read(output)))

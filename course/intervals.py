@@ -10,19 +10,15 @@ def bootstrap(
 ) -> tuple[float, float]:
     """Percentile interval (low, high) of a mean over images and, in two dimensions, over training seeds.
 
-    Args:
-        values: ``[images]`` or ``[seeds, images]``; for a paired comparison, the differences. Both axes are
-            drawn with replacement, independently, so the interval holds for new images and new seeds
-            (Efron and Tibshirani 1993, chapter 13).
+    ``values`` are ``[images]`` or ``[seeds, images]``; for a paired comparison, the differences. Both axes are
+    drawn with replacement, so the interval holds for new images and seeds (Efron and Tibshirani 1993, chapter 13).
     """
     values = np.atleast_2d(np.asarray(values, dtype=np.float64))
     if values.ndim != 2 or not values.size:
         raise ValueError(f"need values of shape [images] or [seeds, images], got {values.shape}")
     rng = np.random.default_rng(seed)
-    seeds, images = values.shape
     # A mean over a resampled grid is a bilinear form in how often each row and column was drawn.
-    rows = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=repeats) / seeds
-    columns = rng.multinomial(images, np.full(images, 1 / images), size=repeats) / images
+    rows, columns = (rng.multinomial(n, np.full(n, 1 / n), size=repeats) / n for n in values.shape)
     means = np.einsum("rs,si,ri->r", rows, values, columns, optimize=True)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import papermill
 
 from srlib.errors import UsageError
 from srlib.files import ROOT, atomic
@@ -19,15 +20,11 @@ NAMES = (
     "04_checkerboard_artifacts",
     "05_psnr_limits",
 )
+FOLDER = ROOT / "notebooks"  # the committed pages
 PARAMETERS = {"DATA": "sample", "BUDGET": "quick", "SEED": 0, "DEVICE": "auto", "RUNS": "runs"}
 INJECTED, FAILED = "injected-parameters", "papermill-error-cell-tag"  # papermill's tags
 WIDGET = "application/vnd.jupyter.widget-view+json"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
-
-
-def folder() -> Path:
-    """Where the committed pages are."""
-    return ROOT / "notebooks"
 
 
 def read(path: Path) -> Any:
@@ -52,18 +49,15 @@ def select(asked: list[str] | None) -> list[str]:
 
     UsageError where one is not there or has other parameters than the five, of which papermill would only warn.
     """
-    from papermill import inspect_notebook  # takes seconds to import
-
     known = {word: name for name in NAMES for word in (name, name[:2], name[1])}
     if unknown := set(asked or ()) - known.keys():
         raise UsageError(f"no page {', '.join(sorted(unknown))}: choose from {', '.join(n[:2] for n in NAMES)}")
     names = sorted({known[word] for word in asked or NAMES})
-    for path in (folder() / f"{name}.ipynb" for name in names):
-        found = inspect_notebook(str(path)) if path.exists() else {}
+    for path in (FOLDER / f"{name}.ipynb" for name in names):
+        found = papermill.inspect_notebook(str(path)) if path.exists() else {}
         if found.keys() != PARAMETERS.keys():
-            raise UsageError(
-                f"{path}: needs a cell tagged 'parameters' with {', '.join(PARAMETERS)}; has {[*found]}"
-            )
+            needed = f"needs a cell tagged 'parameters' with {', '.join(PARAMETERS)}"
+            raise UsageError(f"{path}: {needed}; has {', '.join(found) or 'none'}")
     return names
 
 
@@ -86,11 +80,6 @@ def headings(notebook: Any) -> list[tuple[int, str]]:
             prose = re.sub(r"^```.*?^```", "", cell["source"], flags=re.MULTILINE | re.DOTALL)
             found += [(index, text.strip()) for text in re.findall(r"^#{1,6}\s+(.+)$", prose, flags=re.MULTILINE)]
     return found
-
-
-def title(notebook: Any) -> str:
-    """The text of the page's first heading."""
-    return next((text for _, text in headings(notebook)), "")
 
 
 def stamp(notebook: Any, seconds: float, **more: str) -> Any:

@@ -25,7 +25,7 @@ def index(run: Mapping[str, Any], notebooks: Mapping[str, Any], differences: lis
     head, rows = ("page", "executed", "time"), []
     for name, page in notebooks.items():
         done = page.metadata.srlib
-        link = f'[{pages.title(page)}]({name}.ipynb) (<a href="{name}.ipynb">notebook</a>)'
+        link = f'[{pages.headings(page)[0][1]}]({name}.ipynb) (<a href="{name}.ipynb">notebook</a>)'
         rows.append((link, done.finished[:16].replace("T", " "), results.duration(done.wall_seconds)))
     ledger, environment = results.collect(*notebooks.values()), json.dumps(run, indent=1)
     photos = "a few bundled photos: an illustration, not a verdict" if run["data"] == "sample" else run["data"]

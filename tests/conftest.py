@@ -44,7 +44,7 @@ def tiny_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
         for name in pages.NAMES:
             arguments = (code[name[:2]],) if name[:2] in code else ()
             nbformat.write(tiny_page(name, *arguments), folder / f"{name}.ipynb")
-        monkeypatch.setattr(pages, "folder", lambda: folder)
+        monkeypatch.setattr(pages, "FOLDER", folder)
         return folder
 
     return make

@@ -1,9 +1,7 @@
 """The blind test: its order, its answers, its curve, and where it takes a person to be."""
 
-import ipywidgets
 import pytest
 import torch
-from matplotlib import pyplot as plt
 
 from course import blind
 
@@ -23,15 +21,14 @@ def test_order_and_sides_follow_the_seed(test):
 
 
 def test_the_key_gives_full_marks_and_its_opposite_none(test):
-    test.answer(test.key())
-    assert test.done
-    assert all(test.right)
-    assert test.share_right() == {k: {d: (1, 1) for d in (30.0, 35.0, 40.0)} for k in ("blur", "noise")}
-    wrong = blind.BlindTest(test.photo, [(t.kind, t.decibel, t.picture) for t in test.trials], seed=1)
-    wrong.answer(wrong.key().translate(str.maketrans("LR", "RL")).lower())
-    assert not any(wrong.right)
+    key = test.key()
+    test.answer(key)
+    assert test.right == [True] * 6
+    test.right.clear()
+    test.answer(key.translate(str.maketrans("LR", "RL")).lower())
+    assert test.right == [False] * 6
     with pytest.raises(ValueError, match="7 answers to 6 questions"):
-        wrong.answer("L")
+        test.answer("L")
 
 
 def test_the_photo_stands_where_the_trial_says(test):
@@ -40,20 +37,24 @@ def test_the_photo_stands_where_the_trial_says(test):
         assert pair.shape == (3, 32, 72)
         half = pair[..., :32] if trial.photo_is_left else pair[..., -32:]
         assert torch.equal(half, test.photo)
+    assert test.sheet().get_size_inches().tolist() == [4.64, 1.78]  # two rows of three pairs at twice their size
 
 
-def test_figures(test):
-    plt.close(test.sheet())
-    test.answer("LRL")
-    figure = test.curve()
-    assert figure.axes[0].get_xlabel() == "PSNR (dB)"
-    plt.close(figure)
+def test_the_curve_shows_shares_with_intervals_that_hold_them(test):
+    test.trials = [trial._replace(kind="blur", decibel=30.0 + 5 * (i > 2)) for i, trial in enumerate(test.trials)]
+    first, *rest = test.key().replace(" ", "")
+    test.answer("".join([{"L": "R", "R": "L"}[first], *rest]))  # 2 of 3 at 30 dB, 3 of 3 at 35 dB
+    axis = test.curve().axes[0]
+    (bars,) = axis.containers
+    assert bars[0].get_xydata().tolist() == [[30, 2 / 3], [35, 1]]
+    for (_, share), ((_, low), (_, high)) in zip(bars[0].get_xydata(), bars[2][0].get_segments()):
+        assert 0 <= low < share <= high <= 1
+        # Wilson's ends solve (share - p)^2 = z^2 p (1 - p) / n, with z = 1
+        assert (share - low) ** 2 == pytest.approx(low * (1 - low) / 3, rel=1e-3)
 
 
 def test_buttons_lead_to_the_curve(test):
-    box = test.widget()
-    text, picture, buttons = box.children
-    assert isinstance(picture, ipywidgets.Image)
+    text, picture, buttons = test.widget().children
     seen = picture.value
     for trial in test.trials:
         buttons.children[0 if trial.photo_is_left else 1].click()
@@ -61,15 +62,6 @@ def test_buttons_lead_to_the_curve(test):
     assert picture.value != seen
     buttons.children[0].click()  # hidden, and without effect
     assert len(test.right) == 6
-
-
-@pytest.mark.parametrize(("found", "asked"), [(0, 3), (3, 3), (2, 5)])
-def test_interval_holds_the_share(found, asked):
-    low, high = blind.wilson(found, asked)
-    assert 0 <= low <= found / asked <= high <= 1
-    # its ends solve (share - p)^2 = z^2 p (1 - p) / n
-    for p in {low, high} - {0.0, 1.0}:
-        assert (found / asked - p) ** 2 == pytest.approx(p * (1 - p) / asked)
 
 
 def test_a_runner_is_no_person(monkeypatch):

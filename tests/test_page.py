@@ -26,32 +26,35 @@ def open_page(tmp_path, monkeypatch):
         ({"seed": -1}, "SEED must be a whole number from 0 on, got -1"),
         ({"seed": 1.5}, "SEED must be a whole number"),
         ({"data": "/no/such/folder"}, "/no/such/folder"),
+        pytest.param({"device": "cuda"}, "device 'cuda' is not there",
+                     marks=pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")),
     ],
-)
+)  # fmt: skip
 def test_wrong_parameters_are_named(open_page, change, message):
     with pytest.raises(UsageError, match=message):
         open_page(**change)
 
 
-def test_missing_device_is_named(open_page):
-    if torch.cuda.is_available():
-        pytest.skip("this machine has CUDA")
-    with pytest.raises(UsageError, match="device 'cuda' is not there"):
-        open_page(device="cuda")
-
-
-def test_environment_overrides_the_budget_and_says_so(open_page, monkeypatch, capsys):
+def test_the_environment_overrides_the_budget_and_forces_the_precision(open_page, monkeypatch, capsys):
     monkeypatch.setenv("SRLIB_BUDGET", "smoke")
-    assert open_page(budget="quick").budget == "smoke"
-    assert "SRLIB_BUDGET is set: budget 'smoke' instead of 'quick'" in capsys.readouterr().out
-    monkeypatch.setenv("SRLIB_BUDGET", "tiny")
-    with pytest.raises(UsageError, match="unknown budget 'tiny'"):
-        open_page()
+    monkeypatch.setenv("SRLIB_PRECISION", "bfloat16")
+    opened = open_page(budget="quick")
+    assert (opened.budget, opened.precision) == ("smoke", torch.bfloat16)
+    out = capsys.readouterr().out
+    assert "SRLIB_BUDGET is set: budget 'smoke' instead of 'quick'" in out
+    assert "bfloat16 as asked" in out
+    for name, value in (("PRECISION", "half"), ("BUDGET", "tiny")):
+        monkeypatch.setenv(f"SRLIB_{name}", value)
+        with pytest.raises(UsageError, match=f"unknown {name.lower()} '{value}'"):
+            open_page()
 
 
 def test_pick(open_page):
     values = {"smoke": 1, "quick": 2, "full": 3}
-    assert [open_page(budget=b).pick(**values) for b in values] == [1, 2, 3]
+    opened = open_page(budget="study")
+    assert opened.pick(**values) == 3
+    assert opened.pick(**values, study=4) == 4
+    assert [open_page(budget=b).pick(**values, study=4) for b in values] == [1, 2, 3]
 
 
 def test_claims_are_asserted_where_training_was_long_enough(open_page, capsys):
@@ -77,11 +80,8 @@ def test_ledger_reaches_the_output(open_page, monkeypatch):
     shown = []
     monkeypatch.setattr("IPython.display.display", lambda data, **options: shown.append(data))
     opened.summary()
-    ledger = shown[0][results.MIME]
-    assert json.loads(json.dumps(ledger)) == {
-        "02.gain": {"value": 1.234568, "unit": "dB"},
-        "02.images": {"value": 9, "unit": ""},
-    }
+    ledger = {"02.gain": {"value": 1.234568, "unit": "dB"}, "02.images": {"value": 9, "unit": ""}}
+    assert json.loads(json.dumps(shown[0][results.MIME])) == ledger
     assert "1.23 dB" in shown[0]["text/plain"]
     assert "illustration" in shown[0]["text/html"]
 
@@ -89,12 +89,3 @@ def test_ledger_reaches_the_output(open_page, monkeypatch):
 def test_runs_count_from_the_repository(tmp_path):
     assert files.resolve("runs") == files.ROOT / "runs"
     assert files.resolve(tmp_path) == tmp_path
-
-
-def test_precision_is_forced_from_outside_and_said(open_page, monkeypatch, capsys):
-    monkeypatch.setenv("SRLIB_PRECISION", "bfloat16")
-    assert open_page().precision == torch.bfloat16
-    assert "bfloat16 as asked" in capsys.readouterr().out
-    monkeypatch.setenv("SRLIB_PRECISION", "half")
-    with pytest.raises(UsageError, match="unknown precision 'half'"):
-        open_page()

@@ -6,21 +6,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from page_code import code_cells
 from scipy.stats import spearmanr
 from skimage.filters import gaussian
 
-from course import notebooks as pages
 from course import plots
 from srlib.data import open_store
 from srlib.measure import metrics
 
-PAGE = pages.folder() / "05_psnr_limits.ipynb"
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
 @pytest.fixture(scope="module")
 def cells() -> dict[str, str]:
-    return {cell.id: cell.source for cell in pages.read(PAGE).cells if cell.cell_type == "code"}
+    return {cell.id: cell.source for cell in code_cells("05_psnr_limits")}
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +48,7 @@ def test_every_distortion_is_tuned(page):
         assert page["decibel"](picture, page["photo"]) == pytest.approx(30, abs=0.01), name
         _, weakest, strongest, _ = page["DISTORTIONS"][name]
         assert weakest < strength < strongest, name
-        assert float(picture.min()) >= 0
-        assert float(picture.max()) <= 1
+        assert 0 <= picture.min() <= picture.max() <= 1
 
 
 def test_blur_and_shift_are_what_they_say(page):
@@ -70,8 +68,7 @@ def test_walk_stays_on_the_sphere_and_climbs(page):
     end, trail = page["walk"](page["photo"], start, score, 5)
     assert float((end - photo).square().mean()) == pytest.approx(wanted, rel=1e-6)
     assert trail[-1] > trail[0]
-    assert float(end.min()) >= 0
-    assert float(end.max()) <= 1
+    assert 0 <= end.min() <= end.max() <= 1
 
 
 def test_patches_belong_together(page):
@@ -85,8 +82,7 @@ def test_patches_belong_together(page):
 
 def test_rank_correlation_is_spearmans(cells):
     names: dict[str, Any] = {"np": np}
-    definition = cells["s8-matrix"].split("\n\n\n")[0]
-    exec(definition, names)
+    exec(cells["s8-matrix"].split("\n\n\n")[0], names)
     votes = np.random.default_rng(0).normal(size=(3, 20))
     matrix = np.corrcoef([names["ranks_of"](row) for row in votes])
     assert np.allclose(matrix, spearmanr(votes, axis=1).statistic)

@@ -1,6 +1,5 @@
 """The ledger: collected from pages, compared with what is expected, printed, made into README and expected."""
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,6 @@ import pytest
 
 from course import authoring, results
 from course import notebooks as pages
-from srlib.errors import UsageError
 from srlib.files import ROOT, write_json
 
 README = ROOT / "README.md"
@@ -35,8 +33,6 @@ def test_collect_finds_what_pages_recorded():
     found = results.collect(notebook({"01.a": entry(1.5)}, {"01.b": entry(2, "")}), notebook({"02.a": entry(3)}))
     assert found == {"01.a": entry(1.5), "01.b": entry(2, ""), "02.a": entry(3)}
     assert results.collect(notebook()) == {}
-    with pytest.raises(ValueError, match=r"01\.a"):
-        results.collect(notebook({"01.a": entry(1.5)}, {"01.a": entry(1.6)}))
 
 
 @pytest.mark.parametrize(
@@ -63,18 +59,8 @@ def test_compare(value, reference, tolerance, agrees):
 def test_differences_are_sentences():
     wanted = expected(28.5, 0.1)
     assert results.compare({"01.a": entry(28.0)}, wanted) == ["01.a: 28.00 dB, expected 28.50 dB within 0.1"]
-    assert results.compare({}, wanted) == ["01.a: not recorded, expected 28.50 dB"]
-
-
-@pytest.mark.parametrize("part", ["command", "machine", "results", "tolerance"])
-def test_expected_file_that_lacks_a_part_is_rejected(part, tmp_path):
-    content = expected(1.0, 0.1)
-    content.pop(part, None)
-    content.get("results", {"01.a": {}})["01.a"].pop(part, None)
-    path = tmp_path / "expected.json"
-    path.write_text(json.dumps(content))
-    with pytest.raises(UsageError, match=rf"expected\.json: needs .*{part}"):
-        results.load_expected(path)
+    assert results.compare({"01.b": entry(28.0)}, wanted) == ["01.a: not recorded, expected 28.50 dB"]
+    assert results.compare({"02.a": entry(28.0)}, wanted) == [], "page 01 is no part of this"
 
 
 @pytest.mark.parametrize(
@@ -99,17 +85,14 @@ def test_duration(seconds, text):
     assert results.duration(seconds) == text
 
 
-def test_table_and_fill(monkeypatch):
+def test_headline_as_a_table(monkeypatch):
     monkeypatch.setattr(results, "HEADLINE", {"01.c": "Not here", "01.a": "The gain"})
-    ledger = {"01.b": entry(3, ""), "01.a": entry(28.5)}
-    assert results.headline(ledger) == {"The gain": entry(28.5)}
-    table = results.table_markdown(results.headline(ledger))
-    assert table.splitlines() == ["| result | value |", "|---|---:|", "| The gain | 28.50 dB |"]
-    text = "before\n<!-- x:begin -->\nold\n<!-- x:end -->\nafter\n"
-    assert results.fill(text, "x", table) == results.fill(results.fill(text, "x", "other"), "x", table)
-    assert results.fill(text, "x", "new") == text.replace("old", "new")
-    with pytest.raises(ValueError, match="y:begin"):
-        results.fill(text, "y", table)
+    found = results.headline({"01.b": entry(3, ""), "01.a": entry(28.5)})
+    assert results.table_markdown(found).splitlines() == [
+        "| result | value |",
+        "|---|---:|",
+        "| The gain | 28.50 dB |",
+    ]
 
 
 @pytest.fixture
@@ -117,14 +100,8 @@ def expect(tmp_path: Path) -> Callable[..., list[Path]]:
     """Make a finished run of some data the reference."""
 
     def make(data: str, ledger: dict) -> list[Path]:
-        about = {
-            "data": data,
-            "budget": "quick",
-            "seed": 0,
-            "machine": {"summary": "2 cores"},
-            "command": f"run {data}",
-        }
-        write_json(tmp_path / "environment.json", about)
+        about = {"data": data, "budget": "quick", "seed": 0, "command": f"run {data}"}
+        write_json(tmp_path / "environment.json", about | {"machine": {"summary": "2 cores"}})
         write_json(tmp_path / "results.json", ledger)
         return authoring.expect(tmp_path, tmp_path)
 
@@ -159,6 +136,7 @@ def test_a_run_on_other_photos_gives_each_page_its_own_reference(expect):
 def test_readme_shows_what_the_committed_pages_recorded():
     text = README.read_text(encoding="utf-8")
     assert authoring.readme(text) == text, "the README is older than the pages: run `make notebooks`"
+    assert authoring.readme(text.replace(" dB |", " |")) == text
     assert (ROOT / "notebooks" / "result.png").read_bytes() == authoring.picture()
 
 
@@ -168,3 +146,12 @@ def test_committed_pages_agree_with_the_reference_and_record_every_headline():
     assert results.compare(ledger, reference) == []
     assert ledger.keys() == reference["results"].keys()
     assert set(results.HEADLINE) <= set(ledger)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "expected").iterdir()), ids=lambda path: path.stem)
+def test_references_name_command_machine_and_tolerances(path):
+    reference = results.load_expected(path)
+    assert reference.keys() == {"command", "machine", "results"}
+    module = reference["command"].removeprefix("python ").split()
+    assert (ROOT / module[0]).exists() or module[:3] == ["-m", "course", "run"]
+    assert {tuple(entry) for entry in reference["results"].values()} == {("value", "tolerance", "unit")}
