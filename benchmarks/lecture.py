@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from srlib.data import open_store
+from srlib.data import Store, open_store
 from srlib.device import choose_device, choose_precision, exact_float32
 from srlib.files import resolve, write_json
 from srlib.images.degrade import pair, upsample
@@ -53,13 +53,12 @@ def task_pair(lr: Tensor, hr: Tensor, target: str) -> tuple[Tensor, Tensor]:
     return lr, stretched(gray) if target == "gray" else gray
 
 
-class LectureTrainer(Trainer):
+def lecture_trainer(target: str, config: TrainConfig, store: Store, **how) -> Trainer:
     """A training whose target is stretched."""
-
-    target = "plain"
-
-    def batch(self) -> tuple[Tensor, Tensor]:
-        return task_pair(*self.early.batch(self.step), self.target)
+    trainer = Trainer(config, store, **how)
+    make = lambda crops: task_pair(*pair(crops, "lecture", 4), target)  # noqa: E731
+    trainer.examples = torch.compile(make, dynamic=False, mode="reduce-overhead") if how.get("compile") else make
+    return trainer
 
 
 def machine(device: torch.device) -> str:
@@ -114,7 +113,9 @@ def train(args: argparse.Namespace) -> None:
         "floor": scores(None, photos, device), "bicubic": scores(Bicubic(), photos, device), "trained": {},
     }  # fmt: skip
     for target in args.targets:
-        config = TrainConfig(**{**vars(LECTURE), "steps": steps, "seed": args.seed, "validate_every": max(1, steps // 50)})
+        config = TrainConfig(
+            **{**vars(LECTURE), "steps": steps, "seed": args.seed, "validate_every": max(1, steps // 50)}
+        )
         rows = content["trained"][target] = []
 
         class Write(Callback):
@@ -124,11 +125,10 @@ def train(args: argparse.Namespace) -> None:
                     write_json(args.out, content)
 
         measure = Measure(lambda network: scores(network, photos, device))
-        trainer = LectureTrainer(
-            config, store, device=device, precision=precision, compile=args.compile,
+        trainer = lecture_trainer(
+            target, config, store, device=device, precision=precision, compile=args.compile,
             callbacks=[measure, Write(), Bar()],
         )  # fmt: skip
-        trainer.target = target
         trainer.run()
         last = rows[-1]
         own = [last[f"{target}.{name}"] for name in ("mse", "psnr_of_mean_mse", "psnr_of_batches", "psnr_mean")]

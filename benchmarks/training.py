@@ -209,7 +209,8 @@ def measure(patch: int, batch: int, files: list[Path], store, device, dtype, arg
     a = max(m["a, 0 workers"], m["a, 2 workers"])
     d = m["d, bfloat16"] if dtype == torch.bfloat16 else m["d, float32"]
     reached = m["c, bare step"] * gflop
-    print(f"  b/a {m['b, trainer'] / a:.2f}   b/c {m['b, trainer'] / m['c, bare step']:.3f}   c/d {reached / d:.3f} "
+    b = m["b, trainer"]
+    print(f"  b/a {b / a:.2f}   b/c {b / m['c, bare step']:.3f}   c/d {reached / d:.3f} "
           f"({reached:.0f} of {d:.0f} GFLOP/s)   c in this precision / float32 "
           f"{m['c, bare step'] / m['c, float32']:.2f}")  # fmt: skip
 

@@ -28,7 +28,7 @@ from PIL import Image
 
 from srlib import models
 from srlib.data import open_store
-from srlib.device import choose_device
+from srlib.device import choose_device, exact_float32
 from srlib.train import checkpoints
 from srlib.train.config import TrainConfig
 from srlib.upscale import load_network
@@ -82,7 +82,7 @@ def rates(enlarger: Enlarger, side: int, repeats: int, folder: Path) -> None:
     pictures.write(photo, folder / "in.jpg", like.options)
 
     def bare() -> None:
-        with torch.inference_mode():
+        with torch.inference_mode(), exact_float32():
             for _ in range(passes):
                 enlarger.network(here)
             if device.type == "cuda":

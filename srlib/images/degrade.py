@@ -15,10 +15,15 @@ from torch import Tensor
 KERNELS = ("bicubic", "lecture", "area", "decimate")
 
 
-@lru_cache(maxsize=512)
-@torch.inference_mode(False)
+@torch.compiler.assume_constant_result
 def placed(make: Callable[..., Tensor], args: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The constant ``make(*args)`` on a device, moved there once: every copy to a GPU waits for its queue."""
+    return _placed(make, args, dtype, device)
+
+
+@lru_cache(maxsize=512)
+@torch.inference_mode(False)
+def _placed(make: Callable[..., Tensor], args: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
     return make(*args).to(device=device, dtype=dtype)
 
 

@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from srlib.images.color import to_gray
+from srlib.images.degrade import pair
 
 TASKS = {"rgb-rgb": (3, 3), "gray-rgb": (1, 3), "gray-gray": (1, 1)}  # channels in and out
 
@@ -18,3 +19,8 @@ def as_task(lr: Tensor, hr: Tensor, task: str) -> tuple[Tensor, Tensor]:
 def bicubic_task(task: str) -> str:
     """The task of the baseline whose target is that of ``task``: bicubic cannot invent colours."""
     return "gray-gray" if task == "gray-gray" else "rgb-rgb"
+
+
+def task_pair(hr_u8: Tensor, task: str, kernel: str, scale: int) -> tuple[Tensor, Tensor]:
+    """uint8 RGB ``[N, 3, H, W]`` to input and target of a task, floats in [0, 1]; LR is rounded to 8 bits."""
+    return as_task(*pair(hr_u8, kernel, scale), task)

@@ -14,8 +14,7 @@ from tqdm.auto import tqdm
 
 from srlib.device import exact_float32
 from srlib.images.color import saturation
-from srlib.images.degrade import pair
-from srlib.images.tasks import as_task
+from srlib.images.tasks import task_pair
 from srlib.measure import library, metrics
 from srlib.models.cost import in_use
 
@@ -34,7 +33,7 @@ def passes(take: Callable, model: nn.Module, pairs: Iterable[tuple[Tensor, Tenso
 def chunks(photos: Tensor, task: str, *, kernel: str, scale: int, device: Any) -> Iterator[tuple[Tensor, Tensor]]:
     """Input and target of a task on the device, LR rounded to 8 bits, for :data:`CHUNK` photos at a time."""
     for chunk in photos.split(CHUNK):
-        yield as_task(*pair(chunk.to(device), kernel, scale), task)
+        yield task_pair(chunk.to(device), task, kernel, scale)
 
 
 def run_model(model: nn.Module, photos: Tensor, task: str, **how: Any) -> tuple[Tensor, Tensor, Tensor]:

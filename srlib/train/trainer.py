@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import asdict
+from functools import partial
 from time import perf_counter
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from srlib.data import Batches, Store
 from srlib.device import choose_precision, exact_float32
-from srlib.images.tasks import as_task
+from srlib.images.tasks import task_pair
 from srlib.models import build
 from srlib.train import ranks
 from srlib.train.callbacks import Callback, StopIfNotFinite, StopIfTooLarge, Validate
@@ -33,12 +34,11 @@ class Trainer:
         loss = self.objective(lr.contiguous(memory_format=torch.channels_last), hr)
         self.model.zero_grad(set_to_none=True)
         loss.backward()
-        foreach = self.device.type != "mps" or None  # all weights in a few kernels, where there are such
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf, foreach=foreach)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf)
         for optimiser in self.optimisers:
             optimiser.step()
         self.average.update(self.model, self.step)
-        return loss.detach(), norm
+        return loss.detach().clone(), norm  # a copy, since a compiled step writes its next loss in the same place
 
     def forward_and_loss(self, lr: Tensor, hr: Tensor) -> Tensor:
         """The forward pass in the trainer's precision, and the loss of its output."""
@@ -47,8 +47,7 @@ class Trainer:
         return self.loss(output.float(), hr)
 
     def run(self) -> "Trainer":
-        """Train to the end of the config. FloatingPointError where a loss or a gradient is not finite, UsageError
-        where a batch does not fit into a GPU; the message names the step, or a batch that fits."""
+        """Train to the end; FloatingPointError: not finite; UsageError: a batch too large for the GPU's memory."""
         with ExitStack() as stack:
             stack.enter_context(torch.random.fork_rng(self.cards))
             stack.enter_context(exact_float32())
@@ -73,7 +72,8 @@ class Trainer:
     def batch(self) -> tuple[Tensor, Tensor]:
         """The input and target of this step."""
         late = self.share >= 1 - self.config.late_share
-        return as_task(*(self.late if late else self.early).batch(self.step), self.config.task)
+        torch.compiler.cudagraph_mark_step_begin()
+        return self.examples((self.late if late else self.early).crops(self.step))
 
     def tick(self, seconds: float) -> None:
         """Note the time; ``share``, how much of the training lies behind, is the same on every rank."""
@@ -111,18 +111,21 @@ class Trainer:
         with torch.random.fork_rng(self.cards):
             torch.manual_seed(config.seed)
             model = build(config.model, config.task, config.scale, **config.options)
-            if init is not None:
-                model.load_state_dict(init)
+            model.load_state_dict(init or model.state_dict())
             self.model = model.to(self.device).to(memory_format=torch.channels_last).train()
             if self.rank:  # ranks drop different units, and rank 0 the same as a process alone
                 torch.manual_seed(config.seed + self.rank * 1_000_003)
             self.random = random_state(self.device)
         self.average = Average(deepcopy(self.model), config.ema)
         self.optimisers = make_optimisers(config.optimiser, self.model, config.learning_rate)
-        ddp = nn.parallel.DistributedDataParallel  # buffers are constants, or statistics that rank 0 keeps
-        self.network = ddp(self.model, broadcast_buffers=False) if self.world > 1 else self.model
-        stateless = loss is None  # a critic, say, changes as it is called
-        self.objective = torch.compile(self.forward_and_loss) if compile and stateless else self.forward_and_loss
+        self.network = ranks.in_parallel(self.model)
+        self.objective = self.forward_and_loss
+        self.examples = partial(task_pair, task=config.task, kernel=config.kernel, scale=config.scale)
+        if compile and loss is None:  # a critic, say, changes as it is called
+            fast = partial(
+                torch.compile, dynamic=False, mode="reduce-overhead"
+            )  # CUDA graphs, where there is CUDA
+            self.examples, self.objective = fast(self.examples), fast(self.objective)
         self.callbacks = [StopIfTooLarge(), StopIfNotFinite(), Validate(store), *callbacks]
         self.step, self.seconds, self.share = 0, 0.0, 0.0
         self.history: list[dict] = []

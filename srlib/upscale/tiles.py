@@ -114,7 +114,8 @@ class Enlarger:
     def _pass(self, pixels: np.ndarray) -> np.ndarray:
         """One pass of the network, channels last in memory as the pixels lie, rounded to the type that came in."""
         levels = LEVELS[pixels.dtype]
-        lr = torch.from_numpy(np.atleast_3d(pixels).astype(np.float32)).to(self.device) / levels
+        there = torch.from_numpy(np.atleast_3d(pixels).copy()).to(self.device)  # a quarter of what floats would be
+        lr = there.float() / levels
         lr = lr.permute(2, 0, 1)[None]
         channels = 1 if lr.shape[1] < 3 else 3
         hr = self.network(lr[:, :channels].expand(-1, max(channels, self.least), -1, -1))
@@ -122,5 +123,5 @@ class Enlarger:
         if lr.shape[1] > channels:
             hr = torch.cat([hr, upsample(lr[:, channels:], self.scale)], dim=1)
         hr = hr[0].clamp(0, 1).permute(1, 2, 0).mul(levels)
-        part = (hr if levels == 1 else hr.round()).cpu().numpy().astype(pixels.dtype, copy=False)
+        part = (hr if levels == 1 else hr.round()).to(there.dtype).cpu().numpy()
         return part.reshape(*part.shape[:2], *pixels.shape[2:])
