@@ -1,7 +1,7 @@
 """The training loop. ``train_step`` is all of deep learning: forward, backward, step. The rest are callbacks."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import asdict
@@ -120,7 +120,7 @@ class Trainer:
         self.optimisers = make_optimisers(config.optimiser, self.model, config.learning_rate)
         self.network = ranks.in_parallel(self.model)
         self.objective = self.forward_and_loss
-        self.examples = partial(task_pair, task=config.task, kernel=config.kernel, scale=config.scale)
+        self.examples: Callable = partial(task_pair, task=config.task, kernel=config.kernel, scale=config.scale)
         if compile and loss is None:  # a critic, say, changes as it is called
             fast = partial(
                 torch.compile, dynamic=False, mode="reduce-overhead"
