@@ -114,7 +114,7 @@ def train(args: argparse.Namespace) -> None:
     }  # fmt: skip
     for target in args.targets:
         config = TrainConfig(
-            **{**vars(LECTURE), "steps": steps, "seed": args.seed, "validate_every": max(1, steps // 50)}
+            **{**vars(LECTURE), "steps": steps, "seed": args.seed, "validate_every": max(1, steps // 25)}
         )
         rows = content["trained"][target] = []
 
