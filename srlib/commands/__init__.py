@@ -31,9 +31,8 @@ def dispatch(prog: str, description: str, commands: dict[str, tuple[str, str]], 
     parser = argparse.ArgumentParser(prog=f"python -m {prog}", description=description)
     choices = parser.add_subparsers(dest="command", required=True, metavar="|".join(commands))
     for name, (module, purpose) in commands.items():
-        command = choices.add_parser(
-            name, help=purpose, description=purpose.capitalize() + ".", allow_abbrev=False
-        )
+        about = purpose.capitalize() + "."
+        command = choices.add_parser(name, help=purpose, description=about, allow_abbrev=False)
         if argv[:1] == [name]:
             import_module(module).add_arguments(command)
     args = parser.parse_args(argv)

@@ -17,11 +17,8 @@ from srlib.train.losses import LOSSES
 SCHEDULES = ("cosine", "exponential", "constant")
 OPTIMISERS = ("adam", "muon")
 # what `options` may hold: the arguments of srlib.models.upscaler that a task does not decide
-MODEL_OPTIONS = {
-    name: hint
-    for name, hint in get_type_hints(upscaler).items()
-    if name not in ("in_channels", "out_channels", "scale", "return")
-}
+_BY_TASK = ("in_channels", "out_channels", "scale", "return")
+MODEL_OPTIONS = {name: hint for name, hint in get_type_hints(upscaler).items() if name not in _BY_TASK}
 _OPTION_LIMITS: dict[str, dict[str, Any]] = {
     "body": {"choices": BODIES},
     "head": {"choices": tuple(HEADS)},
@@ -93,8 +90,8 @@ def _check(name: str, value: Any, hint: Any, limits: Mapping[str, Any]) -> None:
     kinds = get_args(hint) or (hint,)
     if value is None and type(None) in kinds:
         return
-    low, above = limits.get("low", -math.inf), limits.get("above", -math.inf)
-    high, below = limits.get("high", math.inf), limits.get("below", math.inf)
+    low, above = (limits.get(bound, -math.inf) for bound in ("low", "above"))
+    high, below = (limits.get(bound, math.inf) for bound in ("high", "below"))
     fits = type(value) in kinds or (float in kinds and type(value) is int)
     if fits and type(value) in (int, float):
         fits = math.isfinite(value) and low <= value <= high and above < value < below

@@ -5,7 +5,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from srlib.errors import UsageError
 from srlib.images.degrade import degrade, upsample
 from srlib.measure.metrics import ssim_map
 
@@ -49,13 +48,6 @@ _ALL = (mse_loss, l1_loss, charbonnier_loss, ssim_loss, lpips_loss, perceptual_l
 LOSSES: dict[str, Loss] = {loss.__name__.removesuffix("_loss"): loss for loss in _ALL}
 
 
-def find_loss(name: str) -> Loss:
-    """The loss of a name; UsageError where there is none."""
-    if name not in LOSSES:
-        raise UsageError(f"loss: no {name!r}: choose from {', '.join(LOSSES)}, or pass a callable")
-    return LOSSES[name]
-
-
 class Detail(nn.Module):
     """A picture less its own copy smoothed over 4 x 4 pixels, ten times: what an LR picture cannot hold."""
 
@@ -69,11 +61,11 @@ def discriminator(width: int = 32) -> nn.Sequential:
     It sees only detail; all else is in the LR picture too. Each logit judges 22 x 22 pixels (Isola et al. 2017).
     Spectral normalisation bounds how fast a logit can change (Miyato et al. 2018).
     """
+    bounded = nn.utils.parametrizations.spectral_norm
     layers: list[nn.Module] = [Detail()]
     for cin, cout in ((3, width), (width, 2 * width), (2 * width, 2 * width)):
-        layers += [nn.utils.parametrizations.spectral_norm(nn.Conv2d(cin, cout, 4, stride=2, padding=1))]
-        layers += [nn.LeakyReLU(0.2)]
-    return nn.Sequential(*layers, nn.utils.parametrizations.spectral_norm(nn.Conv2d(2 * width, 1, 1)))
+        layers += [bounded(nn.Conv2d(cin, cout, 4, stride=2, padding=1)), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*layers, bounded(nn.Conv2d(2 * width, 1, 1)))
 
 
 class Adversarial:

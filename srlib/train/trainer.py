@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from srlib.data import Batches, Store
 from srlib.device import choose_precision, exact_float32
+from srlib.errors import UsageError
 from srlib.images.tasks import task_pair
 from srlib.models import build
 from srlib.train import ranks
 from srlib.train.callbacks import Callback, StopIfNotFinite, StopIfTooLarge, Validate
 from srlib.train.checkpoints import random_state, set_random_state
 from srlib.train.config import TrainConfig, learning_rate
-from srlib.train.losses import Loss, find_loss
+from srlib.train.losses import LOSSES, Loss
 from srlib.train.optimisers import Average, make_optimisers, set_rate
 
 
@@ -101,7 +102,9 @@ class Trainer:
         self.config, self.device = config, torch.device(device)
         self.rank, self.world = ranks.rank_and_world()
         self.precision = precision or choose_precision(self.device)[0]
-        self.loss: Loss = loss or find_loss(config.loss)
+        if loss is None and config.loss not in LOSSES:
+            raise UsageError(f"loss: no {config.loss!r}: choose from {', '.join(LOSSES)}, or pass a callable")
+        self.loss: Loss = loss or LOSSES[config.loss]
         self.early = Batches(
             store, "train", config.batch_size, config.patch, config.kernel, config.scale, config.seed, self.device,
             rank=self.rank, world_size=self.world,
