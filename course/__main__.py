@@ -6,6 +6,7 @@ from srlib.commands import dispatch
 
 COMMANDS = {
     "run": ("course.run", "execute the pages and write a report"),
+    "site": ("course.site", "render executed pages as a site that needs no network"),
     "doctor": ("course.doctor", "check whether the course will run on this machine"),
 }
 

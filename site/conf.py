@@ -1,0 +1,139 @@
+"""Sphinx's configuration, and what it lacks: formulas without JavaScript, glossary terms that show on hover.
+
+``course/site.py`` builds it, from a folder that also holds the executed notebooks.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+
+from docutils import nodes
+from math_core import LatexError, LatexToMathML
+from sphinx.util import logging
+
+project, html_title, author, copyright = *["Single-image super-resolution"] * 2, "", ""
+extensions = [
+    "myst_nb",
+    "sphinx_copybutton",
+    "sphinxcontrib.bibtex",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
+exclude_patterns = ["_static", "demo", "colab.ipynb"]
+suppress_warnings = ["mystnb.unknown_mime_type"]  # the ledger in the closing cells
+
+nb_execution_mode = "off"
+nb_merge_streams = True
+myst_enable_extensions = ["amsmath", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+bibtex_bibfiles = ["references.bib"]
+bibtex_default_style = "plain"
+bibtex_reference_style = "author_year"
+autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_typehints = "signature"
+add_module_names = False
+python_maximum_signature_line_length = 90
+copybutton_prompt_text = "$ "
+
+REPOSITORY = os.environ.get("GITHUB_REPOSITORY", "")  # on GitHub: pages then link to it, and to Binder
+html_theme = "sphinx_book_theme"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_favicon = html_logo = "_static/logo.svg"
+html_extra_path = ["demo"] if Path(__file__).with_name("demo").is_dir() else []
+html_math_renderer = "mathml"
+html_show_search_summary = False  # it would fetch the pages found, which file:// forbids
+html_sourcelink_suffix = ""  # downloads are called .ipynb
+html_theme_options = {"home_page_in_toc": True, "show_toc_level": 2}
+if REPOSITORY:
+    html_theme_options |= {
+        "repository_url": f"https://github.com/{REPOSITORY}",
+        "use_repository_button": True,
+        "path_to_docs": "notebooks",
+        "launch_buttons": {"binderhub_url": "https://mybinder.org", "notebook_interface": "jupyterlab"},
+    }
+myst_substitutions = {"repository": REPOSITORY or "OWNER/REPOSITORY"}
+
+log = logging.getLogger(__name__)
+MATHML = LatexToMathML()
+NAVIGATION = re.compile(r"^.*\[contents\]\(\.\./README\.md\).*$", re.MULTILINE)  # the theme has its own
+LINK = re.compile(r"(?<!!)\[([^]]*)\]\((?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]*)?\)")
+alts: dict[str, str] = {}  # alternative texts of figures, by the hash that myst-nb calls their files by
+
+
+def adapt(app, docname, content):
+    """Pages are made for JupyterLab: take out what only serves there, and note the alternative texts of figures."""
+    if docname == "index" and "try" not in app.env.found_docs:  # the folder of a run has no demo
+        content[0] = content[0].replace("\ntry\n", "\n")
+    if Path(app.env.doc2path(docname)).suffix != ".ipynb":
+        return
+    notebook = json.loads(content[0])
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            text = NAVIGATION.sub("", "".join(cell["source"]))
+            cell["source"] = LINK.sub(lambda link: link[0] if Path(app.srcdir, link[2]).exists() else link[1], text)
+        elif "solution" in (tags := cell["metadata"].setdefault("tags", [])):
+            tags.append("hide-cell")
+        for output in cell.get("outputs", ()):
+            if "image/png" in output.get("data", {}):
+                png = base64.b64decode("".join(output["data"]["image/png"]))
+                alts[hashlib.sha256(png).hexdigest()] = output["metadata"].get("image/png", {}).get("alt", "")
+    content[0] = json.dumps(notebook)
+
+
+def set_alternative_texts(app, doctree):
+    """myst-nb drops those that outputs carry."""
+    for image in doctree.findall(nodes.image):
+        image.setdefault("alt", alts.get(Path(image["uri"]).stem, ""))
+
+
+def link_terms(app, doctree, docname):
+    """Link the first use of each term of the glossary on a page of the course; its meaning shows on hover."""
+    if not docname[0].isdigit():
+        return
+    meanings = {}
+    for item in app.env.get_doctree("glossary").findall(nodes.definition_list_item):
+        *terms, meaning = item.children
+        for term in terms:
+            meanings[term.astext()] = (term["ids"][0], " ".join(meaning.astext().split()))
+    word = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, sorted(meanings, key=len, reverse=True)))})(?![\w-])")
+    prose = (nodes.title, nodes.reference, nodes.literal, nodes.literal_block, nodes.raw, nodes.math)
+    for text in list(doctree.findall(nodes.Text)):
+        parent, parts = text.parent, word.split(text.astext())
+        while parent and not isinstance(parent, prose):
+            parent = parent.parent
+        if parent or len(parts) == 1:
+            continue
+        new = []
+        for part in parts:
+            target, meaning = meanings.pop(part, (None, ""))
+            if target:
+                uri = f"{app.builder.get_relative_uri(docname, 'glossary')}#{target}"
+                new.append(nodes.reference("", part, internal=True, refuri=uri, reftitle=meaning, classes=["term"]))
+            elif part:
+                new.append(nodes.Text(part))
+        text.parent.replace(text, new)
+
+
+def write_formula(self, node):
+    """Formulas as MathML, which browsers draw by themselves."""
+    block = isinstance(node, nodes.math_block)
+    try:
+        formula = MATHML.convert_with_local_state(node.astext().strip(), displaystyle=block)
+    except LatexError as error:
+        log.warning("unreadable formula: %s", error, location=node)
+        formula = self.encode(node.astext())
+    self.body.append(f'<div class="formula">{formula}</div>' if block else formula)
+    raise nodes.SkipNode
+
+
+def setup(app):
+    app.add_html_math_renderer("mathml", (write_formula, None), (write_formula, None))
+    app.connect("source-read", adapt)
+    app.connect("doctree-read", set_alternative_texts)
+    app.connect("doctree-resolved", link_terms)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
