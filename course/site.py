@@ -34,15 +34,16 @@ def main(args: argparse.Namespace) -> int:
     where, output = Path(args.run).resolve() if args.run else pages.folder(), Path(args.output).resolve()
     if not pages.read_all(where):
         raise UsageError(f"{where}: no page of the course is in this folder")
-    build(where, output, demo=True)
+    if problem := build(where, output, demo=True):
+        raise DataError(problem)
     print(f"Site: {output / 'index.html'}", flush=True)
     return 0
 
 
-def build(where: Path, output: Path, *, demo: bool = False) -> None:
+def build(where: Path, output: Path, *, demo: bool = False) -> str:
     """Write the site of the pages in a folder into ``output``, which may be that folder.
 
-    With ``demo`` warnings are errors, and the demo is a part of it. Raises DataError: Sphinx's messages.
+    With ``demo`` the demo is a part of it, and warnings are errors. What went wrong, empty if nothing did.
     """
     with TemporaryDirectory() as temporary:
         source = Path(temporary) / "source"
@@ -50,14 +51,15 @@ def build(where: Path, output: Path, *, demo: bool = False) -> None:
         for name in (*(f"{name}.ipynb" for name in pages.NAMES), *FILES):
             if (where / name).exists():
                 shutil.copy2(where / name, source)
-        shutil.copy2(pages.folder() / "result.png", source)
+        shutil.copy2(ROOT / "notebooks" / "result.png", source)
         (source / "results.md").write_text(results_page(source), encoding="utf-8")
         words = [sys.executable, "-m", "sphinx", "-q", "-j", "2", "-d", f"{temporary}/doctrees"]
-        words += [*["-W", "--keep-going"] * demo, str(source), str(output)]
+        words += [*["-W", "--keep-going"] * demo, str(source), str(made := Path(temporary) / "site" / "html")]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         done = subprocess.run(words, cwd=temporary, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise DataError(f"the site could not be built:\n{done.stderr.strip()}")
+        if made.exists():
+            shutil.copytree(made, output, dirs_exist_ok=True)  # myst-nb leaves a folder beside it
+    return f"the site could not be built:\n{done.stderr.strip()}" if done.returncode else ""
 
 
 def results_page(folder: Path) -> str:
@@ -74,7 +76,9 @@ def results_page(folder: Path) -> str:
         parts.append("The photos are a few bundled ones: the numbers are an illustration, not a verdict.")
     parts.append(f"## The results\n\n{results.table_markdown(results.headline(ledger))}")
     if (differences := run.get("not_as_expected")) is not None:
-        parts.append("All are within the tolerances of `expected/`." if not differences else "Not as in `expected/`:")
+        parts.append(
+            "All are within the tolerances of `expected/`." if not differences else "Not as in `expected/`:"
+        )
         parts.append("\n".join(f"* {difference}" for difference in differences))
     parts.append(f"## All that the pages recorded\n\n{results.table_markdown(ledger)}")
     if run:

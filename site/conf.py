@@ -32,6 +32,7 @@ myst_enable_extensions = ["amsmath", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 bibtex_bibfiles = ["references.bib"]
 bibtex_default_style = "plain"
+bibtex_cite_id = "{key}"
 bibtex_reference_style = "author_year"
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints = "signature"
@@ -48,6 +49,7 @@ html_extra_path = ["demo"] if Path(__file__).with_name("demo").is_dir() else []
 html_math_renderer = "mathml"
 html_show_search_summary = False  # it would fetch the pages found, which file:// forbids
 html_sourcelink_suffix = ""  # downloads are called .ipynb
+html_context = {"default_mode": "auto"}  # as the system is set
 html_theme_options = {"home_page_in_toc": True, "show_toc_level": 2}
 if REPOSITORY:
     html_theme_options |= {
@@ -56,17 +58,17 @@ if REPOSITORY:
         "path_to_docs": "notebooks",
         "launch_buttons": {"binderhub_url": "https://mybinder.org", "notebook_interface": "jupyterlab"},
     }
-myst_substitutions = {"repository": REPOSITORY or "OWNER/REPOSITORY"}
 
 log = logging.getLogger(__name__)
 MATHML = LatexToMathML()
 NAVIGATION = re.compile(r"^.*\[contents\]\(\.\./README\.md\).*$", re.MULTILINE)  # the theme has its own
 LINK = re.compile(r"(?<!!)\[([^]]*)\]\((?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]*)?\)")
-alts: dict[str, str] = {}  # alternative texts of figures, by the hash that myst-nb calls their files by
+figures: dict[str, dict[str, str]] = {}  # alternative text and width, by the hash that myst-nb names a file by
 
 
 def adapt(app, docname, content):
     """Pages are made for JupyterLab: take out what only serves there, and note the alternative texts of figures."""
+    content[0] = content[0].replace("OWNER/REPOSITORY", REPOSITORY or "OWNER/REPOSITORY")
     if docname == "index" and "try" not in app.env.found_docs:  # the folder of a run has no demo
         content[0] = content[0].replace("\ntry\n", "\n")
     if Path(app.env.doc2path(docname)).suffix != ".ipynb":
@@ -75,20 +77,23 @@ def adapt(app, docname, content):
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
             text = NAVIGATION.sub("", "".join(cell["source"]))
-            cell["source"] = LINK.sub(lambda link: link[0] if Path(app.srcdir, link[2]).exists() else link[1], text)
+            cell["source"] = LINK.sub(
+                lambda link: link[0] if Path(app.srcdir, link[2]).exists() else link[1], text
+            )
         elif "solution" in (tags := cell["metadata"].setdefault("tags", [])):
             tags.append("hide-cell")
         for output in cell.get("outputs", ()):
             if "image/png" in output.get("data", {}):
                 png = base64.b64decode("".join(output["data"]["image/png"]))
-                alts[hashlib.sha256(png).hexdigest()] = output["metadata"].get("image/png", {}).get("alt", "")
+                about = {"width": f"{int.from_bytes(png[16:20], 'big')}px", "alt": ""}
+                figures[hashlib.sha256(png).hexdigest()] = about | output["metadata"].get("image/png", {})
     content[0] = json.dumps(notebook)
 
 
-def set_alternative_texts(app, doctree):
-    """myst-nb drops those that outputs carry."""
+def describe_figures(app, doctree):
+    """myst-nb drops alternative texts; with a width Sphinx links a figure to its file, to be seen at its true size."""
     for image in doctree.findall(nodes.image):
-        image.setdefault("alt", alts.get(Path(image["uri"]).stem, ""))
+        image.attributes |= figures.get(Path(image["uri"]).stem, {})
 
 
 def link_terms(app, doctree, docname):
@@ -100,7 +105,8 @@ def link_terms(app, doctree, docname):
         *terms, meaning = item.children
         for term in terms:
             meanings[term.astext()] = (term["ids"][0], " ".join(meaning.astext().split()))
-    word = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, sorted(meanings, key=len, reverse=True)))})(?![\w-])")
+    words = "|".join(sorted(meanings, key=len, reverse=True))
+    word = re.compile(rf"(?<![\w-])(?<!wide )((?:{words})s?)(?![\w-])", re.IGNORECASE)
     prose = (nodes.title, nodes.reference, nodes.literal, nodes.literal_block, nodes.raw, nodes.math)
     for text in list(doctree.findall(nodes.Text)):
         parent, parts = text.parent, word.split(text.astext())
@@ -110,10 +116,13 @@ def link_terms(app, doctree, docname):
             continue
         new = []
         for part in parts:
-            target, meaning = meanings.pop(part, (None, ""))
+            term = next((word for word in (part, part.removesuffix("s"), part.lower()) if word in meanings), None)
+            target, meaning = meanings.pop(term, (None, ""))
             if target:
                 uri = f"{app.builder.get_relative_uri(docname, 'glossary')}#{target}"
-                new.append(nodes.reference("", part, internal=True, refuri=uri, reftitle=meaning, classes=["term"]))
+                new.append(
+                    nodes.reference("", part, internal=True, refuri=uri, reftitle=meaning, classes=["term"])
+                )
             elif part:
                 new.append(nodes.Text(part))
         text.parent.replace(text, new)
@@ -134,6 +143,6 @@ def write_formula(self, node):
 def setup(app):
     app.add_html_math_renderer("mathml", (write_formula, None), (write_formula, None))
     app.connect("source-read", adapt)
-    app.connect("doctree-read", set_alternative_texts)
+    app.connect("doctree-read", describe_figures)
     app.connect("doctree-resolved", link_terms)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

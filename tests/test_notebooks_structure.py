@@ -12,10 +12,13 @@ from typing import Any
 import nbformat
 import pytest
 from conftest import tiny_page
-from nbconvert.filters.markdown_mistune import MarkdownWithMath
+from markdown_it import MarkdownIt
+from math_core import LatexError, LatexToMathML
+from mdit_py_plugins.amsmath import amsmath_plugin
+from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 from course import notebooks as pages
-from course import report, results
+from course import results
 from srlib.files import ROOT
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -176,11 +179,15 @@ def links_to_what_exists(path: Path, notebook: Any) -> Iterator[str]:
 
 @rule
 def shows_formulas(path: Path, notebook: Any) -> Iterator[str]:
-    renderer = report.Renderer(escape=False)
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            MarkdownWithMath(renderer).render(cell.source)
-    yield from renderer.unreadable
+    markdown, mathml = MarkdownIt().use(dollarmath_plugin).use(amsmath_plugin), LatexToMathML()
+    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    blocks = [token for text in texts for token in markdown.parse(text)]
+    for token in [*blocks, *(child for token in blocks for child in token.children or ())]:
+        if token.type.startswith(("math", "amsmath")):
+            try:
+                mathml.convert_with_local_state(token.content.strip(), displaystyle=token.block)
+            except LatexError as error:
+                yield f"{token.content.strip()}: {error}"
 
 
 @rule
