@@ -67,7 +67,7 @@ figures: dict[str, dict[str, str]] = {}  # alternative text and width, by the ha
 
 
 def adapt(app, docname, content):
-    """Pages are made for JupyterLab: take out what only serves there, and note the alternative texts of figures."""
+    """Pages are made for JupyterLab: take out what only serves there, and note what their figures are."""
     content[0] = content[0].replace("OWNER/REPOSITORY", REPOSITORY or "OWNER/REPOSITORY")
     if docname == "index" and "try" not in app.env.found_docs:  # the folder of a run has no demo
         content[0] = content[0].replace("\ntry\n", "\n")
@@ -91,7 +91,7 @@ def adapt(app, docname, content):
 
 
 def describe_figures(app, doctree):
-    """myst-nb drops alternative texts; with a width Sphinx links a figure to its file, to be seen at its true size."""
+    """myst-nb drops alternative texts; and with a width Sphinx links a figure to its file, at its true size."""
     for image in doctree.findall(nodes.image):
         image.attributes |= figures.get(Path(image["uri"]).stem, {})
 

@@ -182,7 +182,7 @@ def shows_formulas(path: Path, notebook: Any) -> Iterator[str]:
     markdown, mathml = MarkdownIt().use(dollarmath_plugin).use(amsmath_plugin), LatexToMathML()
     texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
     blocks = [token for text in texts for token in markdown.parse(text)]
-    for token in [*blocks, *(child for token in blocks for child in token.children or ())]:
+    for token in [*blocks, *(child for block in blocks for child in block.children or ())]:
         if token.type.startswith(("math", "amsmath")):
             try:
                 mathml.convert_with_local_state(token.content.strip(), displaystyle=token.block)
