@@ -36,6 +36,7 @@ bibtex_cite_id = "{key}"
 bibtex_reference_style = "author_year"
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints = "signature"
+autodoc_inherit_docstrings = False
 add_module_names = False
 python_maximum_signature_line_length = 90
 copybutton_prompt_text = "$ "
@@ -80,9 +81,11 @@ def adapt(app, docname, content):
             cell["source"] = LINK.sub(
                 lambda link: link[0] if Path(app.srcdir, link[2]).exists() else link[1], text
             )
-        elif "solution" in (tags := cell["metadata"].setdefault("tags", [])):
+            continue
+        cell["source"] = "".join(cell["source"]).removeprefix("# NBVAL_CHECK_OUTPUT\n")
+        if "solution" in (tags := cell["metadata"].setdefault("tags", [])):
             tags.append("hide-cell")
-        for output in cell.get("outputs", ()):
+        for output in cell["outputs"]:
             if "image/png" in output.get("data", {}):
                 png = base64.b64decode("".join(output["data"]["image/png"]))
                 about = {"width": f"{int.from_bytes(png[16:20], 'big')}px", "alt": ""}
