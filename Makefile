@@ -7,14 +7,17 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 PAGES := $(addprefix notebooks/,01_data_preparation.ipynb 02_subpixel_cnn.ipynb 03_channel_experiments.ipynb \
 	04_checkerboard_artifacts.ipynb 05_psnr_limits.ipynb)
-LINTED := srlib course tests benchmarks notebooks
+LINTED := srlib course site tests benchmarks notebooks
 PHOTOS ?= sample
 
-.PHONY: course test unit nbval gpu-paths lint lab notebooks weights lock clean
+.PHONY: course site test unit nbval gpu-paths lint lab notebooks weights lock clean
 .DEFAULT_GOAL := course
 
 course: $(READY)  ## the whole series on the bundled photos, then the report
 	@$(PY) -m course run
+
+site: $(READY)  ## the committed pages as a site that needs no network, in build/site
+	@$(PY) -m course site
 
 test: lint unit nbval  ## everything that CI checks
 
@@ -57,7 +60,7 @@ lock:  ## after a change in pyproject.toml; needs uv
 
 clean:  ## what tools leave behind; the environment and runs/ stay
 	@rm -rf .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build *.egg-info
-	@find srlib course tests benchmarks notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
+	@find srlib course site tests benchmarks notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
 
 # uv installs the lock several times as fast as pip; where it cannot be had, pip does.
 $(READY): requirements.lock pyproject.toml

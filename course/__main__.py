@@ -7,6 +7,7 @@ from srlib.commands import dispatch
 COMMANDS = {
     "run": ("course.run", "execute the pages and write a report"),
     "author": ("course.authoring", "execute the committed pages in place, or make a run a reference"),
+    "site": ("course.site", "render executed pages as a site that needs no network"),
     "doctor": ("course.doctor", "check whether the course will run on this machine"),
 }
 

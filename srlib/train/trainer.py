@@ -124,14 +124,11 @@ class Trainer:
         self.network = ranks.in_parallel(self.model)
         self.objective = self.forward_and_loss
         self.examples: Callable = partial(task_pair, task=config.task, kernel=config.kernel, scale=config.scale)
-        if compile and loss is None:  # a critic, say, changes as it is called
-            fast = partial(
-                torch.compile, dynamic=False, mode="reduce-overhead"
-            )  # CUDA graphs, where there is CUDA
+        if compile and loss is None:  # as CUDA graphs, where there is CUDA; a critic, say, changes as it is called
+            fast = partial(torch.compile, dynamic=False, mode="reduce-overhead")
             self.examples, self.objective = fast(self.examples), fast(self.objective)
         self.callbacks = [StopIfTooLarge(), StopIfNotFinite(), Validate(store), *callbacks]
-        self.step, self.seconds, self.share = 0, 0.0, 0.0
-        self.history: list[dict] = []
+        self.history, self.step, self.seconds, self.share = list[dict](), 0, 0.0, 0.0
         self.recent: list[tuple[Tensor, Tensor]] = []  # of each step since the last row: loss and gradient norm
 
     def state_dict(self) -> dict:

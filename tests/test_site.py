@@ -1,0 +1,301 @@
+"""The course as a site: that it builds, that it holds together, and what a reader with no network sees of it."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from html import escape
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import numpy as np
+import pytest
+import yaml
+from axe_playwright_python.base import AXE_SCRIPT
+from conftest import tiny_page
+from PIL import Image
+from playwright.sync_api import Browser, Error, Page, sync_playwright
+
+from course import notebooks as pages
+from course import site
+from course.__main__ import main
+from srlib.files import ROOT
+
+FIRST, SECOND = pages.NAMES[:2]
+RAW_TEX = re.compile(r"\\[a-zA-Z]{2,}|\$\$")
+AXE_RULES = ("color-contrast", "document-title", "empty-heading", "heading-order", "html-has-lang", "image-alt",
+             "link-name", "page-has-heading-one", "scrollable-region-focusable", "table-fake-caption",
+             "td-headers-attr", "th-has-data-cells")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site of the committed pages."""
+    folder = tmp_path_factory.mktemp("site")
+    assert main(["site", "--output", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, or Chrome where it is installed as usual; where CI lacks both that is a failure."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    how: dict[str, Any] = {"executable_path": found} if found else {"channel": "chrome"}
+    with sync_playwright() as playwright:
+        try:
+            chromium = playwright.chromium.launch(args=["--no-sandbox", "--disable-gpu"], **how)
+        except Error as error:
+            (pytest.fail if os.environ.get("CI") else pytest.skip)(f"needs Chromium or Chrome: {error.message}")
+        yield chromium
+        chromium.close()
+
+
+def html_files(folder: Path) -> list[Path]:
+    """The pages that a reader can come to."""
+    return [path for path in sorted(folder.rglob("*.html")) if "_static" not in path.parts]
+
+
+# ---------------------------------------------------------------- what is in the files
+
+
+class Links(HTMLParser):
+    """Where a page leads, what it loads, and the places in it that can be led to."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.targets, self.ids = set[str](), set[str]()
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        for name, value in attributes:
+            if name in ("href", "src") and value:
+                self.targets.add(value)
+            elif name == "id" and value:
+                self.ids.add(value)
+
+
+def dead_links(folder: Path) -> list[str]:
+    """Links between the pages of a folder, and from them to other files, that lead nowhere."""
+    files = {path: Links(path.read_text(encoding="utf-8")) for path in html_files(folder)}
+    dead = []
+    for path, links in files.items():
+        for url in sorted(links.targets):
+            parts = urlsplit(url)
+            to = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            lost = parts.fragment and to in files and unquote(parts.fragment) not in files[to].ids
+            if not parts.scheme and (lost or not to.exists()):
+                dead.append(f"{path.relative_to(folder)}: {url}")
+    return dead
+
+
+def test_no_link_is_dead_and_the_course_is_whole(built):
+    assert dead_links(built.resolve()) == []
+    for name in pages.NAMES:
+        assert f'href="{name}.html"' in (built / "index.html").read_text(encoding="utf-8")
+        assert (built / "_sources" / f"{name}.ipynb").read_bytes() == (
+            pages.folder() / f"{name}.ipynb"
+        ).read_bytes()
+
+
+def test_what_served_only_in_jupyterlab_is_gone_and_alternative_texts_are_kept(built):
+    for name in pages.NAMES:
+        html = (built / f"{name}.html").read_text(encoding="utf-8")
+        assert "NBVAL" not in html
+        assert ">contents</" not in html
+        notebook = pages.read(pages.folder() / f"{name}.ipynb")
+        outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+        texts = [o.metadata["image/png"]["alt"] for o in outputs if "image/png" in o.get("data", {})]
+        assert re.findall(r'<img alt="([^"]*)" src="\w*/?_images', html) == [escape(text) for text in texts]
+
+
+def test_words_of_the_glossary_explain_themselves(built):
+    html = (built / f"{SECOND}.html").read_text(encoding="utf-8")
+    (title,) = re.findall(r'<a class="term[^>]*title="([^"]+)"[^>]*>ripple</a>', html)
+    assert title.startswith("The grid that a network prints")
+    assert len(re.findall(r">HR</a>", html)) == 1, "the first use alone"
+
+
+def test_functions_are_documented(built):
+    html = (built / "api" / "measure.html").read_text(encoding="utf-8")
+    assert 'id="srlib.measure.metrics.psnr"' in html
+    assert "Peak signal-to-noise ratio in dB" in html
+
+
+# ---------------------------------------------------------------- building
+
+
+@pytest.fixture
+def few_texts(tmp_path, monkeypatch) -> Path:
+    """The site without its API, which takes most of the time."""
+    shutil.copytree(site.TEXTS, folder := tmp_path / "texts", ignore=shutil.ignore_patterns("api", "own.md"))
+    index = folder / "index.md"
+    index.write_text(index.read_text(encoding="utf-8").replace("own\napi/index\n", ""), encoding="utf-8")
+    monkeypatch.setattr(site, "TEXTS", folder)
+    return folder
+
+
+def test_warnings_are_errors_and_a_folder_without_pages_is_refused(few_texts, tmp_path, capsys):
+    (few_texts / "launch.md").write_text("# Launch\n\n[gone](gone.md) and $\\nosuch{x}$\n", encoding="utf-8")
+    assert main(["site", "--output", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert "gone.md" in error
+    assert "nosuch" in error
+    assert main(["site", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
+    assert str(tmp_path) in capsys.readouterr().err
+
+
+def test_the_site_of_a_failed_run_shows_how_far_it_came(few_texts, tmp_path):
+    page, links = tiny_page(FIRST), "[the next](02_subpixel_cnn.ipynb), [this](#x), [far](https://a.org)"
+    page.cells[0].source = f"[contents](../README.md)\n\n# Page 01\n\n{links}"
+    error = nbformat.v4.new_output("error", ename="KeyError", evalue="'sharpness'", traceback=["KeyError"])
+    page.cells[3].outputs = [error]
+    nbformat.write(page, tmp_path / f"{FIRST}.ipynb")
+    assert site.build(tmp_path, tmp_path) == ""
+    html = (tmp_path / f"{FIRST}.html").read_text(encoding="utf-8")
+    assert "KeyError" in html
+    assert "the next, " in html, "a page that is not there is not linked"
+    assert 'href="https://a.org"' in html
+    assert "failed" in (tmp_path / "results.html").read_text(encoding="utf-8")
+    shutil.rmtree(few_texts)
+    few_texts.mkdir()
+    assert "conf.py" in site.build(tmp_path, tmp_path), "what went wrong is said, not raised"
+
+
+def test_ten_lines_for_a_project_of_ones_own_work(tmp_path, monkeypatch):
+    (code,) = re.findall(r"```python\n(.*?)```", (site.TEXTS / "own.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len([line for line in code.splitlines() if line]) == 10
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    noise = np.random.default_rng(0)
+    for number in range(12):
+        pixels = noise.integers(0, 256, (400, 400, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(f"photos/{number}.png")
+    Image.fromarray(pixels[:60, :40]).save("holiday.jpg")
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    exec(code.replace("steps=600", "steps=2"), {})
+    assert Image.open("holiday_x4.png").size == (160, 240)
+
+
+def test_launchers_are_sound():
+    notebook = pages.read(ROOT / "site" / "colab.ipynb")
+    nbformat.validate(notebook)
+    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    assert "course run --only $PAGE" in code
+    assert not any(cell.get("outputs") for cell in notebook.cells)
+    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
+    assert container["postCreateCommand"] == "make .venv/.ready"
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "site.yml").read_text())
+    assert {"run": "make site PYTHON=python"} in workflow["jobs"]["publish"]["steps"]
+    assert os.access(ROOT / ".binder" / "postBuild", os.X_OK)
+
+
+# ---------------------------------------------------------------- in a browser
+
+
+def complaints(page: Page, path: Path) -> list[str]:
+    """What is wrong with a page as Chromium loads it, without a network, and narrow as on a phone."""
+    found: list[str] = []
+    page.on("console", lambda message: message.type in ("error", "warning") and found.append(message.text))
+    page.on("pageerror", lambda error: found.append(f"script: {error}"))
+    page.on("request", lambda request: request.url.startswith("http") and found.append(f"asks {request.url}"))
+    page.on("requestfailed", lambda request: found.append(f"lacks {request.url}"))
+    page.goto(path.as_uri())
+    page.wait_for_load_state("networkidle")
+    found += page.evaluate("[...document.images].filter(i => !i.naturalWidth).map(i => `no picture: ${i.src}`)")
+    prose = page.evaluate("""() => {
+        const copy = document.body.cloneNode(true);
+        copy.querySelectorAll("pre, code, script, style").forEach(element => element.remove());
+        return copy.textContent;
+    }""")
+    found += [f"raw TeX: {text}" for text in RAW_TEX.findall(prose)]
+    if (width := page.evaluate("document.documentElement.scrollWidth")) > 390:
+        found.append(f"{width} pixels wide")
+    return found
+
+
+@pytest.mark.browser
+def test_every_page_is_whole_without_a_network_and_fits_a_phone(built, browser):
+    with browser.new_context(viewport={"width": 390, "height": 844}, offline=True) as context:
+        for path in html_files(built):
+            page = context.new_page()
+            assert complaints(page, path) == [], path.name
+            page.close()
+
+
+@pytest.mark.browser
+def test_what_is_wrong_with_a_page_is_noticed(browser, tmp_path):
+    bad = """<p>$$ \\frac{1}{2}</p><img src="gone.png"><img src="https://a.org/b.png"><p style="width: 500px">wide
+    <script>console.error("oh"); throw Error("ah")</script><pre>\\frac is fine here</pre>"""
+    (tmp_path / "bad.html").write_text(bad, encoding="utf-8")
+    with browser.new_context(viewport={"width": 390, "height": 844}, offline=True) as context:
+        found = "\n".join(complaints(context.new_page(), tmp_path / "bad.html"))
+    for part in (
+        "raw TeX: $$",
+        "raw TeX: \\frac",
+        "lacks file",
+        "no picture: file",
+        "asks https://a.org",
+        "oh",
+        "ah",
+    ):
+        assert part in found
+    assert re.search(r"5\d\d pixels wide", found)
+    assert found.count("\\frac") == 1
+    assert dead_links(tmp_path) == ["bad.html: gone.png"]
+
+
+@pytest.mark.browser
+def test_search_finds_pixel_shuffle(built, browser):
+    page = browser.new_page()
+    page.goto((built / "search.html").as_uri() + "?q=pixel+shuffle")
+    page.wait_for_selector(f'#search-results a[href^="{SECOND}.html"]', timeout=10_000)
+    page.close()
+
+
+@pytest.mark.browser
+def test_a_phone_has_the_contents_and_a_desk_has_dark_mode_and_a_button_to_copy(built, browser):
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto((built / f"{SECOND}.html").as_uri())
+    link = page.locator(f'.bd-sidebar-primary a[href="{FIRST}.html"]').first
+    assert not link.is_visible()
+    page.locator("button.primary-toggle:visible").click()
+    link.click()
+    assert page.url == (built / f"{FIRST}.html").as_uri()
+
+    page.set_viewport_size({"width": 1400, "height": 900})
+    colour = "getComputedStyle(document.body).backgroundColor"
+    before = page.evaluate(colour)
+    for _ in range(3):  # as the system is set, light, dark
+        page.locator(".theme-switch-button:visible").first.click()
+        if page.evaluate(colour) != before:
+            break
+    assert page.evaluate(colour) != before
+    assert page.locator("button.copybtn").count() > 10
+    assert page.locator(f'a[href="_sources/{FIRST}.ipynb"]').count() == 1
+    assert page.locator(f'.prev-next-footer a[href="{SECOND}.html"]').is_visible()
+    page.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_contrast_headings_and_alternative_texts_pass_axe(scheme, built, browser):
+    rules = {"type": "rule", "values": AXE_RULES}
+    with browser.new_context(viewport={"width": 1400, "height": 900}, color_scheme=scheme) as context:
+        page = context.new_page()
+        for path in html_files(built):
+            if "_modules" in path.parts and path.stem != "trainer":
+                continue  # source code, all of one kind
+            page.goto(path.as_uri())
+            page.evaluate(AXE_SCRIPT)
+            # thousands of coloured words of code, of which one page is as good as all
+            where = {"exclude": [".highlight"]} if path.stem in pages.NAMES[1:] else {}
+            options = {"runOnly": rules, "resultTypes": ["violations"]}
+            result = page.evaluate(
+                "([where, options]) => axe.run(where, options)", [where or {"include": ["html"]}, options]
+            )
+            found = [(v["id"], node["html"][:200]) for v in result["violations"] for node in v["nodes"]]
+            assert found == [], path.name
