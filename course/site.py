@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Build the site, warnings being errors; prints where it is."""
-    where, output = Path(args.run).resolve() if args.run else pages.folder(), Path(args.output).resolve()
+    where, output = Path(args.run).resolve() if args.run else pages.FOLDER, Path(args.output).resolve()
     if not pages.read_all(where):
         raise UsageError(f"{where}: no page of the course is in this folder")
     if problem := build(where, output, demo=True):
@@ -68,7 +68,7 @@ def results_page(folder: Path) -> str:
     for name, page in notebooks.items():
         done = page.metadata.get("srlib", {"finished": "failed", "wall_seconds": 0})
         when, time = done["finished"][:16].replace("T", " "), results.duration(done["wall_seconds"])
-        rows.append((f"[{pages.title(page)}]({name}.ipynb)", when, time))
+        rows.append((f"[{pages.headings(page)[0][1]}]({name}.ipynb)", when, time))
     parts = [f"# What the pages found\n\n{results.table(head, rows)}"]
     ledger, path = results.collect(*notebooks.values()), folder / "environment.json"
     run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

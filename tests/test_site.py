@@ -96,9 +96,7 @@ def test_no_link_is_dead_and_the_course_is_whole(built):
     assert dead_links(built.resolve()) == []
     for name in pages.NAMES:
         assert f'href="{name}.html"' in (built / "index.html").read_text(encoding="utf-8")
-        assert (built / "_sources" / f"{name}.ipynb").read_bytes() == (
-            pages.folder() / f"{name}.ipynb"
-        ).read_bytes()
+        assert (built / "_sources" / f"{name}.ipynb").read_bytes() == (pages.FOLDER / f"{name}.ipynb").read_bytes()
 
 
 def test_what_served_only_in_jupyterlab_is_gone_and_alternative_texts_are_kept(built):
@@ -106,7 +104,7 @@ def test_what_served_only_in_jupyterlab_is_gone_and_alternative_texts_are_kept(b
         html = (built / f"{name}.html").read_text(encoding="utf-8")
         assert "NBVAL" not in html
         assert ">contents</" not in html
-        notebook = pages.read(pages.folder() / f"{name}.ipynb")
+        notebook = pages.read(pages.FOLDER / f"{name}.ipynb")
         outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
         texts = [o.metadata["image/png"]["alt"] for o in outputs if "image/png" in o.get("data", {})]
         assert re.findall(r'<img alt="([^"]*)" src="\w*/?_images', html) == [escape(text) for text in texts]
