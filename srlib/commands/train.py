@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from tempfile import TemporaryFile
 from typing import Any, get_args, get_type_hints
 
+import torch
 import torch.distributed as dist
 
 from srlib.data import open_store
