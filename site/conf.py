@@ -37,6 +37,7 @@ bibtex_reference_style = "author_year"
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints = "signature"
 autodoc_inherit_docstrings = False
+autodoc_preserve_defaults = True
 add_module_names = False
 python_maximum_signature_line_length = 90
 copybutton_prompt_text = "$ "
@@ -44,6 +45,7 @@ copybutton_prompt_text = "$ "
 REPOSITORY = os.environ.get("GITHUB_REPOSITORY", "")  # on GitHub: pages then link to it, and to Binder
 html_theme = "sphinx_book_theme"
 html_static_path = ["_static"]
+templates_path = ["_templates"]
 html_css_files = ["site.css"]
 html_favicon = html_logo = "_static/logo.svg"
 html_extra_path = ["demo"] if Path(__file__).with_name("demo").is_dir() else []
