@@ -1,7 +1,6 @@
 """``python -m srlib export``: a network as an ONNX file, for RGB pictures of any size."""
 
 import argparse
-import warnings
 from pathlib import Path
 
 import torch
@@ -24,7 +23,6 @@ def main(args: argparse.Namespace) -> int:
     network, about = load_network(args.model, args.runs)
     if args.onnx.exists() and not (args.force and args.onnx.is_file()):
         raise UsageError(f"{printable(args.onnx)} is there already: add --force, or name another file")
-    warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")  # right for all sizes
     try:
         with atomic(args.onnx) as aside:
             torch.onnx.export(

@@ -15,9 +15,15 @@ from torch import Tensor
 KERNELS = ("bicubic", "lecture", "area", "decimate")
 
 
-@torch.compiler.assume_constant_result
 def placed(make: Callable[..., Tensor], args: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The constant ``make(*args)`` on a device, moved there once: every copy to a GPU waits for its queue."""
+    if torch.compiler.is_exporting():  # for pictures of any size, of which nothing is constant
+        return make(*args).to(device=device, dtype=dtype)
+    return _constant(make, args, dtype, device)
+
+
+@torch.compiler.assume_constant_result
+def _constant(make: Callable[..., Tensor], args: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
     return _placed(make, args, dtype, device)
 
 
