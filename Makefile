@@ -13,7 +13,7 @@ PHOTOS ?= sample
 .PHONY: course site test unit nbval gpu-paths lint lab notebooks weights lock clean
 .DEFAULT_GOAL := course
 
-course: $(READY)  ## the whole series on the bundled photos, then the report
+course: $(READY)  ## the whole series on the bundled photos, then a site of what they found
 	@$(PY) -m course run
 
 site: $(READY)  ## the committed pages as a site that needs no network, in build/site

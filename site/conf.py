@@ -50,6 +50,7 @@ html_css_files = ["site.css"]
 html_favicon = html_logo = "_static/logo.svg"
 html_extra_path = ["demo"] if Path(__file__).with_name("demo").is_dir() else []
 html_math_renderer = "mathml"
+html_use_index = html_domain_indices = False  # the search does that
 html_show_search_summary = False  # it would fetch the pages found, which file:// forbids
 html_sourcelink_suffix = ""  # downloads are called .ipynb
 html_context = {"default_mode": "auto"}  # as the system is set
