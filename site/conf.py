@@ -23,7 +23,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
 ]
-exclude_patterns = ["_static", "demo", "colab.ipynb"]
+exclude_patterns = ["_static", "colab.ipynb"]
 suppress_warnings = ["mystnb.unknown_mime_type"]  # the ledger in the closing cells
 
 nb_execution_mode = "off"
@@ -48,7 +48,6 @@ html_static_path = ["_static"]
 templates_path = ["_templates"]
 html_css_files = ["site.css"]
 html_favicon = html_logo = "_static/logo.svg"
-html_extra_path = ["demo"] if Path(__file__).with_name("demo").is_dir() else []
 html_math_renderer = "mathml"
 html_use_index = html_domain_indices = False  # the search does that
 html_show_search_summary = False  # it would fetch the pages found, which file:// forbids
