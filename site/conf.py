@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import runpy
 from pathlib import Path
 
 from docutils import nodes
@@ -42,13 +43,17 @@ add_module_names = False
 python_maximum_signature_line_length = 90
 copybutton_prompt_text = "$ "
 
+DEMO = Path(__file__).with_name("demo")
+if DEMO.is_dir():
+    runpy.run_path(str(DEMO / "build.py"))["write"](DEMO)
+
 REPOSITORY = os.environ.get("GITHUB_REPOSITORY", "")  # on GitHub: pages then link to it, and to Binder
 html_theme = "sphinx_book_theme"
 html_static_path = ["_static"]
 templates_path = ["_templates"]
 html_css_files = ["site.css"]
 html_favicon = html_logo = "_static/logo.svg"
-html_extra_path = ["demo"] if Path(__file__).with_name("demo").is_dir() else []
+html_extra_path = [f"demo/{name}" for name in ("try.css", "try.js", "try_data.js") if DEMO.is_dir()]
 html_math_renderer = "mathml"
 html_show_search_summary = False  # it would fetch the pages found, which file:// forbids
 html_sourcelink_suffix = ""  # downloads are called .ipynb
