@@ -78,7 +78,7 @@ def adapt(app, docname, content):
     """Pages are made for JupyterLab: take out what only serves there, and note what their figures are."""
     content[0] = content[0].replace("OWNER/REPOSITORY", REPOSITORY or "OWNER/REPOSITORY")
     if docname == "index" and "try" not in app.env.found_docs:  # the folder of a run has no demo
-        content[0] = content[0].replace("\ntry\n", "\n")
+        content[0] = re.sub(r"\n(try|.*\(try\.md\).*)(?=\n)", "", content[0])
     if Path(app.env.doc2path(docname)).suffix != ".ipynb":
         return
     notebook = json.loads(content[0])

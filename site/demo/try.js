@@ -15,21 +15,24 @@ const workerURL = URL.createObjectURL(new Blob([DATA.worker], { type: "text/java
 const canvases = Object.fromEntries(METHODS.map((method) => [method, $(method)]));
 
 let photo; // the chosen one: its name and its pixels
+let turn = 0; // counts them, for a photo may be read faster than the one before it
 let workers = [];
 
 // ---------------------------------------------------------------- a photo in
 
 async function open(name, url) {
   stop();
-  const image = new Image();
+  const own = ++turn, image = new Image();
   image.src = url;
   try {
     await image.decode();
   } catch {
     return say(`${name} is no picture that this browser can read.`);
   }
+  if (own !== turn) return;
   const { naturalWidth: width, naturalHeight: height } = image;
-  if (width * height > SCALE ** 2 * LARGEST) return say(`${name} is too large: ${megapixels(width, height)}.`);
+  if (width * height > SCALE ** 2 * LARGEST || Math.max(width, height) > SCALE * LONGEST)
+    return say(`${name} is too large for this page: ${width} × ${height} pixels.`);
   const canvas = Object.assign(document.createElement("canvas"), { width, height });
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.fillStyle = "white"; // below what is transparent
@@ -42,6 +45,7 @@ async function open(name, url) {
 async function openFile(file) {
   for (const button of $("photos").children) button.ariaPressed = "false";
   $("shrink").checked = false;
+  $("credit").textContent = "";
   const url = URL.createObjectURL(file);
   await open(file.name, url);
   URL.revokeObjectURL(url);
@@ -81,7 +85,9 @@ async function enlarge() {
   if ($("shrink").checked && Math.min(photo.width, photo.height) >= SCALE) {
     const [width, height] = [photo.width, photo.height].map((side) => side - (side % SCALE));
     hr = { width, height, pixels: cut(photo, 0, 0, width, height) };
-    say("Shrinking ...");
+    say(`Shrinking ${photo.name} ...`);
+    $("busy").hidden = false;
+    $("progress").removeAttribute("value");
     const pixels = await new Promise((done) => {
       const worker = hire();
       worker.onmessage = ({ data }) => done(data.lr);
@@ -90,7 +96,7 @@ async function enlarge() {
     stop();
     lr = { width: width / SCALE, height: height / SCALE, pixels };
   }
-  prepare(lr);
+  if (!prepare(lr)) return say(`This browser has no room for ${SCALE * lr.width} × ${SCALE * lr.height} pixels.`);
   run(lr, hr, large ? " It is large: it was taken as the original." : "");
 }
 
@@ -101,8 +107,7 @@ function run(lr, hr, note) {
   const next = (worker) => todo.length && worker.postMessage({ task: "tile", ...todo.shift()() });
   const took = ({ data }) => {
     for (const method of METHODS) {
-      const size = [SCALE * (data.right - data.left), SCALE * (data.bottom - data.top)];
-      const part = new ImageData(data[method], ...size);
+      const part = new ImageData(data[method], SCALE * (data.right - data.left));
       canvases[method].getContext("2d").putImageData(part, SCALE * data.left, SCALE * data.top);
       measure(part, hr, SCALE * data.left, SCALE * data.top, sums[method]);
     }
@@ -110,13 +115,13 @@ function run(lr, hr, note) {
     if (done < count) return;
     const seconds = (performance.now() - began) / 1000, number = workers.length;
     stop();
-    say(`${megapixels(lr.width, lr.height)} became ${megapixels(4 * lr.width, 4 * lr.height)} in `
-      + `${seconds.toFixed(1)} s, by ${number} worker${number > 1 ? "s" : ""}.${note}`);
+    say(`From ${size(lr)} to ${size(canvases.network)} pixels in ${seconds.toFixed(1)} s, by ${number} `
+      + `worker${number > 1 ? "s" : ""}.${note}`);
     report(sums, 16 * lr.width * lr.height, hr);
   };
   $("busy").hidden = false;
   $("progress").value = 0;
-  say(`Enlarging ${photo.name}, ${lr.width} × ${lr.height} pixels ...${note}`);
+  say(`Enlarging ${photo.name}, ${size(lr)} pixels ...${note}`);
   for (let i = Math.min(navigator.hardwareConcurrency || 2, 8, count); i > 0; i--) {
     const worker = hire();
     worker.onmessage = (message) => {
@@ -149,17 +154,22 @@ function tiles(lr) {
 
 // ---------------------------------------------------------------- what comes out, in numbers
 
-// Squared differences from the original, and the sum of each phase over the channels (srlib/measure/grids.py).
+// The squared differences from the original, and the sum of each phase less the original's.
 function measure({ data, width, height }, hr, left, top, sums) {
   for (let y = 0, p = 0; y < height; y++) {
     let q = hr ? 4 * ((top + y) * hr.width + left) : 0;
     for (let x = 0; x < width; x++, p += 4, q += 4) {
-      sums.phases[(y % SCALE) * SCALE + (x % SCALE)] += data[p] + data[p + 1] + data[p + 2];
-      if (hr) for (let c = 0; c < 3; c++) sums.squares += (data[p + c] - hr.pixels[q + c]) ** 2;
+      const phase = (y % SCALE) * SCALE + (x % SCALE);
+      for (let c = 0; c < 3; c++) {
+        const difference = data[p + c] - (hr ? hr.pixels[q + c] : 0);
+        sums.squares += difference ** 2;
+        sums.phases[phase] += difference;
+      }
     }
   }
 }
 
+// PSNR, and srlib's phase_pattern, drawn.
 function report(sums, pixels, hr) {
   const patterns = METHODS.map((method) => {
     const means = Array.from(sums[method].phases, (sum) => sum / (3 * pixels / 16));
@@ -185,26 +195,30 @@ function report(sums, pixels, hr) {
 
 // ---------------------------------------------------------------- what comes out, to see
 
-// Both canvases at their size, with the browser's own enlargement until the tiles come.
+// Both canvases at their size, with the browser's own enlargement until the tiles come. Whether they have the room.
 function prepare({ width, height, pixels }) {
   const small = Object.assign(document.createElement("canvas"), { width, height });
   small.getContext("2d").putImageData(new ImageData(pixels, width, height), 0, 0);
   for (const canvas of Object.values(canvases)) {
     Object.assign(canvas, { width: SCALE * width, height: SCALE * height });
-    canvas.getContext("2d").drawImage(small, 0, 0, SCALE * width, SCALE * height);
+    const context = canvas.getContext("2d");
+    context.drawImage(small, 0, 0, SCALE * width, SCALE * height);
+    if (!context.getImageData(SCALE * width - 1, SCALE * height - 1, 1, 1).data[3]) return false;
   }
-  for (const cell of document.querySelectorAll("#try td.number")) cell.textContent = "";
+  for (const cell of document.querySelectorAll("#try td.try-number")) cell.textContent = "";
   for (const method of METHODS) $(`grid-${method}`).getContext("2d").clearRect(0, 0, SCALE, SCALE);
   $("save").disabled = true;
   const room = $("compare").parentElement.clientWidth;
   $("zoom").value = [4, 2, 1].find((zoom) => zoom * SCALE * width <= room) ?? 1;
   zoom();
-  $("frame").scrollTo(($("frame").scrollWidth - room) / 2, ($("frame").scrollHeight - $("frame").clientHeight) / 2);
-  split();
+  const frame = $("frame");
+  frame.scrollTo((frame.scrollWidth - frame.clientWidth) / 2, (frame.scrollHeight - frame.clientHeight) / 2);
+  return true;
 }
 
 function zoom() {
   const times = $("zoom").value, canvas = canvases.bicubic;
+  $("compare").style.width = times === "fit" ? "100%" : "";
   for (const each of Object.values(canvases)) {
     each.style.width = times === "fit" ? "100%" : `${times * canvas.width}px`;
     each.style.imageRendering = times === "fit" ? "auto" : "pixelated";
@@ -241,9 +255,8 @@ function say(text) {
   $("status").textContent = text;
 }
 
-function megapixels(width, height) {
-  const number = (width * height) / 1e6;
-  return `${number.toPrecision(number < 1 ? 1 : 2)} megapixel${number === 1 ? "" : "s"}`;
+function size({ width, height }) {
+  return `${width} × ${height}`;
 }
 
 // ---------------------------------------------------------------- controls
