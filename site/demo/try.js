@@ -65,6 +65,7 @@ function stop() {
   for (const worker of workers) worker.terminate();
   workers = [];
   $("busy").hidden = true;
+  $("save").disabled = true;
 }
 
 function hire() {
@@ -201,13 +202,12 @@ function prepare({ width, height, pixels }) {
   small.getContext("2d").putImageData(new ImageData(pixels, width, height), 0, 0);
   for (const canvas of Object.values(canvases)) {
     Object.assign(canvas, { width: SCALE * width, height: SCALE * height });
-    const context = canvas.getContext("2d");
+    const context = canvas.getContext("2d", { willReadFrequently: true });
     context.drawImage(small, 0, 0, SCALE * width, SCALE * height);
     if (!context.getImageData(SCALE * width - 1, SCALE * height - 1, 1, 1).data[3]) return false;
   }
   for (const cell of document.querySelectorAll("#try td.try-number")) cell.textContent = "";
   for (const method of METHODS) $(`grid-${method}`).getContext("2d").clearRect(0, 0, SCALE, SCALE);
-  $("save").disabled = true;
   const room = $("compare").parentElement.clientWidth;
   $("zoom").value = [4, 2, 1].find((zoom) => zoom * SCALE * width <= room) ?? 1;
   zoom();
@@ -231,7 +231,7 @@ function split() {
   const frame = $("frame"), share = $("split").value / 100;
   const edge = frame.scrollLeft + share * frame.clientWidth;
   canvases.network.style.clipPath = `inset(0 0 0 ${edge}px)`;
-  $("line").style.left = `${edge}px`;
+  $("line").style.left = `${edge - 1}px`;
   $("split").ariaValueText = `${$("split").value} % bicubic, the rest small`;
   frame.classList.toggle("whole", frame.scrollWidth <= frame.clientWidth);
 }
