@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import runpy
 from pathlib import Path
 
 from docutils import nodes
@@ -42,12 +43,20 @@ add_module_names = False
 python_maximum_signature_line_length = 90
 copybutton_prompt_text = "$ "
 
+DEMO = Path(__file__).with_name("demo")
+if DEMO.is_dir():
+    runpy.run_path(str(DEMO / "build.py"))["write"](DEMO)
+
 REPOSITORY = os.environ.get("GITHUB_REPOSITORY", "")  # on GitHub: pages then link to it, and to Binder
 html_theme = "sphinx_book_theme"
 html_static_path = ["_static"]
 templates_path = ["_templates"]
 html_css_files = ["site.css"]
 html_favicon = html_logo = "_static/logo.svg"
+<<<<<<< HEAD
+=======
+html_extra_path = [f"demo/{name}" for name in ("try.css", "try.js", "try_data.js") if DEMO.is_dir()]
+>>>>>>> 98b20287db8fca66f6ef013cb8100aab5bfdf30d
 html_math_renderer = "mathml"
 html_use_index = html_domain_indices = False  # the search does that
 html_show_search_summary = False  # it would fetch the pages found, which file:// forbids
@@ -73,7 +82,7 @@ def adapt(app, docname, content):
     """Pages are made for JupyterLab: take out what only serves there, and note what their figures are."""
     content[0] = content[0].replace("OWNER/REPOSITORY", REPOSITORY or "OWNER/REPOSITORY")
     if docname == "index" and "try" not in app.env.found_docs:  # the folder of a run has no demo
-        content[0] = content[0].replace("\ntry\n", "\n")
+        content[0] = re.sub(r"\n(try|.*\(try\.md\).*)(?=\n)", "", content[0])
     if Path(app.env.doc2path(docname)).suffix != ".ipynb":
         return
     notebook = json.loads(content[0])

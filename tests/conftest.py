@@ -1,13 +1,18 @@
-"""What more than one test file needs: tiny pages that run in a second."""
+"""What more than one test file needs: tiny pages that run in a second, the site, a browser."""
 
+import os
+import shutil
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
+from playwright.sync_api import Browser, Error, sync_playwright
 
 from course import notebooks as pages
+from course.__main__ import main
 
 # A shell starts background jobs with SIGINT ignored, and children inherit that: the Ctrl-C tests would hang.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -48,3 +53,25 @@ def tiny_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site of the committed pages."""
+    folder = tmp_path_factory.mktemp("site")
+    assert main(["site", "--output", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, or Chrome where it is installed as usual; where CI lacks both that is a failure."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    how: dict[str, Any] = {"executable_path": found} if found else {"channel": "chrome"}
+    with sync_playwright() as playwright:
+        try:
+            chromium = playwright.chromium.launch(args=["--no-sandbox", "--disable-gpu"], **how)
+        except Error as error:
+            (pytest.fail if os.environ.get("CI") else pytest.skip)(f"needs Chromium or Chrome: {error.message}")
+        yield chromium
+        chromium.close()

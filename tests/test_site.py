@@ -4,11 +4,9 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import nbformat
@@ -18,7 +16,7 @@ import yaml
 from axe_playwright_python.base import AXE_SCRIPT
 from conftest import tiny_page
 from PIL import Image
-from playwright.sync_api import Browser, Error, Page, sync_playwright
+from playwright.sync_api import Page
 
 from course import notebooks as pages
 from course import site
@@ -30,28 +28,6 @@ RAW_TEX = re.compile(r"\\[a-zA-Z]{2,}|\$\$")
 AXE_RULES = ("color-contrast", "document-title", "empty-heading", "heading-order", "html-has-lang", "image-alt",
              "link-name", "page-has-heading-one", "scrollable-region-focusable", "table-fake-caption",
              "td-headers-attr", "th-has-data-cells")  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site of the committed pages."""
-    folder = tmp_path_factory.mktemp("site")
-    assert main(["site", "--output", str(folder)]) == 0
-    return folder
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Chromium, or Chrome where it is installed as usual; where CI lacks both that is a failure."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    how: dict[str, Any] = {"executable_path": found} if found else {"channel": "chrome"}
-    with sync_playwright() as playwright:
-        try:
-            chromium = playwright.chromium.launch(args=["--no-sandbox", "--disable-gpu"], **how)
-        except Error as error:
-            (pytest.fail if os.environ.get("CI") else pytest.skip)(f"needs Chromium or Chrome: {error.message}")
-        yield chromium
-        chromium.close()
 
 
 def html_files(folder: Path) -> list[Path]:
@@ -157,6 +133,8 @@ def test_the_site_of_a_failed_run_shows_how_far_it_came(few_texts, tmp_path):
     assert "KeyError" in html
     assert "the next, " in html, "a page that is not there is not linked"
     assert 'href="https://a.org"' in html
+    assert not (tmp_path / "try.html").exists()
+    assert "try.html" not in (tmp_path / "index.html").read_text(encoding="utf-8"), "the demo is in the site alone"
     assert "failed" in (tmp_path / "results.html").read_text(encoding="utf-8")
     shutil.rmtree(few_texts)
     few_texts.mkdir()

@@ -1,0 +1,175 @@
+"""The demo of the site: what a browser makes of a photo is what PyTorch makes of it, and the page stays alive."""
+
+import base64
+import io
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from playwright.sync_api import Page
+
+from course import site
+from srlib import models
+from srlib.data.sample import PHOTOS
+from srlib.images.degrade import degrade
+from srlib.measure.grids import phase_pattern
+from srlib.measure.metrics import psnr
+from srlib.models import Interpolation
+from srlib.upscale import load_network, upscale
+from srlib.upscale.tiles import reach
+
+pytestmark = pytest.mark.browser
+READY = "#try-save:enabled"
+
+
+@pytest.fixture
+def demo(built, browser) -> Iterator[Page]:
+    """The page, its first photo enlarged; without a network, and nothing may be asked of one."""
+    with browser.new_context(offline=True, viewport={"width": 390, "height": 844}) as context:
+        page, wrong = context.new_page(), []
+        page.on("request", lambda request: re.match("file|data|blob", request.url) or wrong.append(request.url))
+        page.on("console", lambda message: message.type in ("error", "warning") and wrong.append(message.text))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto((built / "try.html").as_uri())
+        page.wait_for_selector(READY, timeout=60_000)
+        yield page
+        assert wrong == []
+
+
+def choose(page: Page, pixels: np.ndarray, name: str = "mine.png") -> None:
+    """Give the page a picture of the reader's own."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    page.evaluate("document.getElementById('try-status').textContent = ''")
+    page.set_input_files("#try-file", {"name": name, "mimeType": "image/png", "buffer": buffer.getvalue()})
+    page.wait_for_function("document.getElementById('try-status').textContent")
+
+
+def downloaded(page: Page, name: str = "mine_x4.png") -> np.ndarray:
+    page.wait_for_selector(READY, timeout=60_000)
+    with page.expect_download() as download:
+        page.click("#try-save")
+    assert download.value.suggested_filename == name
+    return np.asarray(Image.open(download.value.path()).convert("RGB"))
+
+
+def drawn(page: Page, method: str) -> np.ndarray:
+    """What a canvas holds."""
+    url = page.evaluate("id => document.getElementById(id).toDataURL()", f"try-{method}")
+    return decoded(url)
+
+
+def decoded(url: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB"))
+
+
+def tensor(pixels: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].double() / 255
+
+
+def pictures() -> dict[str, np.ndarray]:
+    """A photo of several tiles, none of them whole; noise of an odd size; one pixel wide."""
+    noise = np.random.default_rng(0)
+    return {
+        "photo": np.asarray(PHOTOS[3].read())[20:121, 30:163],
+        "noise": noise.integers(0, 256, (67, 37, 3), dtype=np.uint8),
+        "line": noise.integers(0, 256, (9, 1, 3), dtype=np.uint8),
+    }
+
+
+@pytest.mark.parametrize("name", pictures())
+def test_it_is_what_pytorch_computes(name, demo):
+    pixels = pictures()[name]
+    choose(demo, pixels)
+    expected = upscale(pixels, "small", device="cpu").astype(int)
+    interpolated = np.rint(255 * Interpolation()(tensor(pixels))[0].permute(1, 2, 0).numpy())
+    for made, wanted in ((downloaded(demo), expected), (drawn(demo, "bicubic"), interpolated)):
+        assert made.shape == wanted.shape
+        assert np.abs(made - wanted).max() <= 1
+        assert (made == wanted).mean() > 0.99
+    assert demo.inner_text("#try-psnr-network") == "no original"
+    levels = 255 * phase_pattern(tensor(drawn(demo, "network")), 4).mean(dim=1).square().mean().sqrt()
+    assert demo.inner_text("#try-levels-network") == f"{levels:.2f} levels"
+
+
+def test_a_bundled_photo_has_an_original_to_compare_with(demo):
+    original = tensor(decoded(demo.evaluate("DATA.photos[0].url")))
+    lr = degrade(original, "bicubic", 4, round_lr=True).float()
+    for method, network in (("bicubic", Interpolation()), ("network", load_network("small")[0])):
+        with torch.inference_mode():
+            output = network(lr).clamp(0, 1).double()
+        expected = psnr(output, original, crop_border=0, channels="as-is", average="images")
+        assert float(demo.inner_text(f"#try-psnr-{method}").split()[0]) == pytest.approx(
+            float(expected), abs=0.011
+        )
+        levels = 255 * phase_pattern(output - original, 4).mean(dim=1).square().mean().sqrt()
+        assert float(demo.inner_text(f"#try-levels-{method}").split()[0]) == pytest.approx(
+            float(levels), abs=0.011
+        )
+    pattern = 255 * phase_pattern(output - original, 4).mean(dim=1)[0]
+    colours = drawn(demo, "grid-network")
+    assert (colours[..., 0] > colours[..., 2])[pattern.numpy() > 0.02].all(), "orange: brighter"
+    assert (colours[..., 0] < colours[..., 2])[pattern.numpy() < -0.02].all(), "blue: darker"
+
+
+def test_half_a_megapixel_can_be_watched_and_stopped(demo):
+    gray = np.full((612, 816, 3), 128, dtype=np.uint8)
+    choose(demo, gray)
+    demo.wait_for_function("document.getElementById('try-progress').value > 0", timeout=30_000)
+    demo.focus("#try-split")
+    before = demo.evaluate("document.getElementById('try-network').style.clipPath")
+    demo.keyboard.press("ArrowRight")
+    assert demo.evaluate("document.getElementById('try-network').style.clipPath") != before
+    gap = demo.evaluate("""() => new Promise(done => {
+        let longest = 0, frames = 0, last = performance.now();
+        requestAnimationFrame(function frame(now) {
+            longest = Math.max(longest, now - last);
+            last = now;
+            ++frames < 30 ? requestAnimationFrame(frame) : done(longest);
+        });
+    })""")
+    assert gap < 1000, "the page answers while the workers compute"
+    demo.click("#try-stop")
+    assert demo.inner_text("#try-status") == "Stopped."
+    assert not demo.is_visible("#try-busy")
+    assert demo.is_disabled("#try-save")
+    demo.locator("#try-photos button").nth(1).click()
+    demo.wait_for_selector(READY, timeout=60_000)
+
+
+def test_what_cannot_be_enlarged_is_said_and_a_large_photo_is_taken_as_the_original(demo):
+    text = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no picture"}
+    demo.set_input_files("#try-file", text)
+    demo.wait_for_function("document.getElementById('try-status').textContent.includes('no picture')")
+    choose(demo, np.full((7, 4201, 3), 99, dtype=np.uint8))
+    assert downloaded(demo).shape == (4, 4200, 3)
+    assert demo.is_checked("#try-shrink")
+    assert "taken as the original" in demo.inner_text("#try-status")
+    choose(demo, np.zeros((1, 16_001, 3), dtype=np.uint8), "wide.png")
+    demo.wait_for_function("document.getElementById('try-status').textContent.includes('too large')")
+
+
+def test_a_photo_can_be_dropped(demo):
+    demo.evaluate("""async () => {
+        const blob = await (await fetch(DATA.photos[2].url)).blob(), data = new DataTransfer();
+        data.items.add(new File([blob], "cup.v2.png", { type: "image/png" }));
+        document.getElementById("try").dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true }));
+    }""")
+    demo.wait_for_function(
+        "document.getElementById('try-status').textContent.includes('From 352')", timeout=120_000
+    )
+    assert downloaded(demo, "cup.v2_x4.png").shape == (1408, 1408, 3)
+
+
+def test_the_numbers_that_the_page_tells_are_those_of_the_network():
+    text = (site.TEXTS / "try.md").read_text(encoding="utf-8")
+    network = load_network("small")[0]
+    convolutions = sum(isinstance(layer, torch.nn.Conv2d) for layer in network.modules())
+    assert f"{models.count_parameters(network):,} numbers" in text
+    assert f"{models.count_multiply_adds(network, (1, 3, 1, 1)):,} multiply-adds" in text
+    assert f"{convolutions} convolutions" in text
+    assert reach(network) == (4, convolutions)
+    assert f"a margin of {convolutions} pixels" in text
