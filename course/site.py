@@ -51,8 +51,6 @@ def build(where: Path, output: Path, *, demo: bool = False) -> str:
         for name in (*(f"{name}.ipynb" for name in pages.NAMES), *FILES):
             if (where / name).exists():
                 shutil.copy2(where / name, source)
-        if (source / "demo").exists():
-            (source / "demo").rename(source / "_static" / "demo")  # from where Sphinx takes files as they are
         shutil.copy2(ROOT / "notebooks" / "result.png", source)
         (source / "results.md").write_text(results_page(source), encoding="utf-8")
         words = [sys.executable, "-m", "sphinx", "-q", "-j", "2", "-d", f"{temporary}/doctrees"]

@@ -53,10 +53,7 @@ html_static_path = ["_static"]
 templates_path = ["_templates"]
 html_css_files = ["site.css"]
 html_favicon = html_logo = "_static/logo.svg"
-<<<<<<< HEAD
-=======
 html_extra_path = [f"demo/{name}" for name in ("try.css", "try.js", "try_data.js") if DEMO.is_dir()]
->>>>>>> 98b20287db8fca66f6ef013cb8100aab5bfdf30d
 html_math_renderer = "mathml"
 html_use_index = html_domain_indices = False  # the search does that
 html_show_search_summary = False  # it would fetch the pages found, which file:// forbids
