@@ -9,7 +9,6 @@ from typing import Any
 
 import nbformat
 import pytest
-from playwright.sync_api import Browser, Error, sync_playwright
 
 from course import notebooks as pages
 from course.__main__ import main
@@ -64,8 +63,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def browser() -> Iterator[Any]:
     """Chromium, or Chrome where it is installed as usual; where CI lacks both that is a failure."""
+    from playwright.sync_api import Error, sync_playwright  # the tests on a GPU do without
+
     found = shutil.which("chromium") or shutil.which("chromium-browser")
     how: dict[str, Any] = {"executable_path": found} if found else {"channel": "chrome"}
     with sync_playwright() as playwright:

@@ -2,9 +2,11 @@
 // The workers' text, the network and the bundled photos are in DATA, which demo/build.py writes.
 "use strict";
 
-const SCALE = 4, TILE = 64, MARGIN = DATA.layers.length; // pixels that the network sees to each side: one a layer
+const SCALE = 4;
+const TILE = 64; // side in pixels of the photo
+const MARGIN = DATA.layers.length; // the network sees one pixel more to each side with each layer
 const LARGEST = 4e6; // pixels of a photo, so that sixteen times as many fit a canvas
-const LONGEST = 4000;
+const LONGEST = 4000; // side
 const METHODS = ["bicubic", "network"];
 const ENDS = [[0, 114, 178], [213, 94, 0]]; // of the colour scale for a grid, below and above the mean
 
@@ -38,7 +40,8 @@ async function open(name, url) {
   context.fillStyle = "white"; // below what is transparent
   context.fillRect(0, 0, width, height);
   context.drawImage(image, 0, 0);
-  photo = { name: name.replace(/\.[^.]*$/, ""), width, height, pixels: context.getImageData(0, 0, width, height).data };
+  const { data: pixels } = context.getImageData(0, 0, width, height);
+  photo = { name: name.replace(/\.[^.]*$/, ""), width, height, pixels };
   await enlarge();
 }
 
@@ -129,7 +132,7 @@ function run(lr, hr, note) {
       next(worker);
       took(message);
     };
-    worker.postMessage({ task: "start", layers, width: lr.width, height: lr.height });
+    worker.postMessage({ task: "start", layers, side: TILE, width: lr.width, height: lr.height });
     next(worker);
   }
 }
@@ -262,11 +265,12 @@ function size({ width, height }) {
 // ---------------------------------------------------------------- controls
 
 for (const { name, alt, credit, url } of DATA.photos) {
-  const button = Object.assign(document.createElement("button"), { type: "button", title: credit, ariaPressed: "false" });
+  const button = Object.assign(document.createElement("button"), { type: "button", title: credit });
   button.append(Object.assign(new Image(), { src: url, alt }));
   button.onclick = () => {
     for (const other of $("photos").children) other.ariaPressed = `${other === button}`;
     $("shrink").checked = true;
+    $("file").value = "";
     $("credit").textContent = `${alt} (${credit}).`;
     open(name, url);
   };
@@ -276,6 +280,7 @@ $("file").onchange = ({ target }) => target.files.length && openFile(target.file
 addEventListener("dragover", (event) => event.preventDefault());
 addEventListener("drop", (event) => {
   event.preventDefault();
+  $("file").value = "";
   if (event.dataTransfer.files.length) openFile(event.dataTransfer.files[0]);
 });
 $("shrink").onchange = () => photo && enlarge();

@@ -3,7 +3,6 @@
 "use strict";
 
 const SCALE = 4;
-const TILE = 64; // side in pixels of the photo
 
 // The weights that resample one axis, as in srlib's resize_matrix: for each new pixel the first source pixel and
 // the weights from there on.
@@ -76,10 +75,10 @@ function convolve(x, y, stride, area, { inputs, outputs, taps, bias }, { relu = 
 // A tile with all that the network can see around it: as many pixels as it has layers. What lies outside the photo
 // stays zero in every layer, as in one pass over the whole photo.
 class Tile {
-  constructor(layers) {
+  constructor(layers, side) {
     this.layers = layers;
     this.margin = layers.length;
-    this.stride = TILE + 2 * this.margin + 2;
+    this.stride = side + 2 * this.margin + 2;
     const buffer = (channels) => new Float32Array(this.stride ** 2 * channels);
     const width = layers[0].outputs;
     Object.assign(this, { lr: buffer(3), a: buffer(width), b: buffer(width), head: buffer(layers.at(-1).outputs) });
@@ -109,7 +108,8 @@ class Tile {
     }
     convolve(a, head, stride, area(--reach), last);
 
-    const rows = photo.rows.slice(SCALE * top, SCALE * bottom), across = photo.columns.slice(SCALE * left, SCALE * right);
+    const rows = photo.rows.slice(SCALE * top, SCALE * bottom);
+    const across = photo.columns.slice(SCALE * left, SCALE * right);
     const skip = resample(lr, 3, stride, originY, originX, rows, across);
     const bicubic = new Uint8ClampedArray(4 * rows.length * across.length).fill(255), network = bicubic.slice();
     for (let row = 0, p = 0; row < rows.length; row++)
@@ -128,8 +128,8 @@ class Tile {
 
 let tile, photo;
 const tasks = {
-  start({ layers, width, height }) {
-    tile = new Tile(layers);
+  start({ layers, side, width, height }) {
+    tile = new Tile(layers, side);
     photo = { width, height, rows: taps(height, SCALE * height), columns: taps(width, SCALE * width) };
   },
   tile(task) {
