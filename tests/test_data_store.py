@@ -149,7 +149,7 @@ KILLS = """
 def done():
     try:
         return int(np.load(glob.glob(sys.argv[2] + "/stores/*.partial/photos.npy")[0])["done"].sum())
-    except (IndexError, OSError, ValueError):
+    except (EOFError, IndexError, OSError, ValueError):
         return 0
 for _ in range(5):
     aim = done() + random.randrange(1, 150)  # by photos and not by seconds: machines differ
