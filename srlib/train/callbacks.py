@@ -103,6 +103,13 @@ class Validate(Callback):
             )
 
 
+class NewGraphs(Callback):
+    """Lets CUDA graphs write over what the last step's held; only for compiled trainings, as it loads the compiler."""
+
+    def after_step(self, trainer: "Trainer") -> None:
+        torch.compiler.cudagraph_mark_step_begin()
+
+
 class Measure(Callback):
     """The numbers that a function finds in the averaged network, in every row."""
 

@@ -17,7 +17,7 @@ from srlib.errors import UsageError
 from srlib.images.tasks import task_pair
 from srlib.models import build
 from srlib.train import ranks
-from srlib.train.callbacks import Callback, StopIfNotFinite, StopIfTooLarge, Validate
+from srlib.train.callbacks import Callback, NewGraphs, StopIfNotFinite, StopIfTooLarge, Validate
 from srlib.train.checkpoints import random_state, set_random_state
 from srlib.train.config import TrainConfig, learning_rate
 from srlib.train.losses import LOSSES, Loss
@@ -73,7 +73,6 @@ class Trainer:
     def batch(self) -> tuple[Tensor, Tensor]:
         """The input and target of this step."""
         late = self.share >= 1 - self.config.late_share
-        torch.compiler.cudagraph_mark_step_begin()
         return self.examples((self.late if late else self.early).crops(self.step))
 
     def tick(self, seconds: float) -> None:
@@ -124,10 +123,11 @@ class Trainer:
         self.network = ranks.in_parallel(self.model)
         self.objective = self.forward_and_loss
         self.examples: Callable = partial(task_pair, task=config.task, kernel=config.kernel, scale=config.scale)
+        self.callbacks = [StopIfTooLarge(), StopIfNotFinite(), Validate(store), *callbacks]
         if compile and loss is None:  # as CUDA graphs, where there is CUDA; a critic, say, changes as it is called
             fast = partial(torch.compile, dynamic=False, mode="reduce-overhead")
             self.examples, self.objective = fast(self.examples), fast(self.objective)
-        self.callbacks = [StopIfTooLarge(), StopIfNotFinite(), Validate(store), *callbacks]
+            self.callbacks.append(NewGraphs())
         self.history, self.step, self.seconds, self.share = list[dict](), 0, 0.0, 0.0
         self.recent: list[tuple[Tensor, Tensor]] = []  # of each step since the last row: loss and gradient norm
 
