@@ -104,7 +104,7 @@ class Validate(Callback):
 
 
 class NewGraphs(Callback):
-    """Lets CUDA graphs write over what those of the last step held. Loads the compiler: for compiled ones alone."""
+    """Lets CUDA graphs write over those of the last step; for compiled trainings, as it loads the compiler."""
 
     def after_step(self, trainer: "Trainer") -> None:
         torch.compiler.cudagraph_mark_step_begin()
