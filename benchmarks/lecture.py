@@ -16,18 +16,22 @@ made gray; ``plain``, not stretched. Where there are fewer faces than 162,770, t
 import argparse
 import platform
 import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from training import synchronise
 
-from srlib.data import Store, open_store
+from srlib.data import open_store
 from srlib.device import choose_device, choose_precision, exact_float32
 from srlib.files import resolve, write_json
-from srlib.images.degrade import pair, upsample
+from srlib.images.degrade import pair
 from srlib.images.tasks import as_task
 from srlib.measure import metrics
-from srlib.models import build, count_multiply_adds
+from srlib.models import Interpolation, build, count_multiply_adds
 from srlib.train.callbacks import Bar, Callback, Measure
 from srlib.train.config import TrainConfig
 from srlib.train.trainer import Trainer
@@ -51,14 +55,6 @@ def task_pair(lr: Tensor, hr: Tensor, target: str) -> tuple[Tensor, Tensor]:
     """Gray input, which is never stretched, and gray target under one reading of the lecture's code."""
     lr, gray = as_task(lr, stretched(hr) if target == "rgb" else hr, "gray-gray")
     return lr, stretched(gray) if target == "gray" else gray
-
-
-def lecture_trainer(target: str, config: TrainConfig, store: Store, **how) -> Trainer:
-    """A training whose target is stretched."""
-    trainer = Trainer(config, store, **how)
-    make = lambda crops: task_pair(*pair(crops, "lecture", 4), target)  # noqa: E731
-    trainer.examples = torch.compile(make, dynamic=False, mode="reduce-overhead") if how.get("compile") else make
-    return trainer
 
 
 def machine(device: torch.device) -> str:
@@ -94,9 +90,16 @@ def scores(network: nn.Module | None, photos: Tensor, device: torch.device) -> d
     return found
 
 
-class Bicubic(nn.Module):
-    def forward(self, lr: Tensor) -> Tensor:
-        return upsample(lr, 4)
+class Write(Callback):
+    """The file, renewed with each row; its rows are the history of the training."""
+
+    def __init__(self, file: Path | None, content: dict) -> None:
+        self.file, self.content = file, content
+
+    def at_log(self, trainer: Trainer, row: dict) -> None:
+        row["faces"] = row["step"] * trainer.config.batch_size
+        if self.file:
+            write_json(self.file, self.content)
 
 
 def train(args: argparse.Namespace) -> None:
@@ -106,31 +109,20 @@ def train(args: argparse.Namespace) -> None:
     store = open_store(args.data, resolve(args.runs), "lecture")
     photos = store.tensor("val")
     steps = round(args.faces / LECTURE.batch_size)
+    config = replace(LECTURE, steps=steps, seed=args.seed, validate_every=max(1, steps // 25))
+    words = ["--data", "FOLDER", "--targets", *args.targets, "--faces", str(args.faces), "--seed", str(args.seed)]
     content = {
-        "command": "python benchmarks/lecture.py train --data FOLDER", "machine": machine(device),
+        "command": " ".join(["python benchmarks/lecture.py train", *words]), "machine": machine(device),
         "precision": reason, "faces": args.faces, "different_faces": store.counts()["train"],
-        "validation_faces": len(photos), "seed": args.seed,
-        "floor": scores(None, photos, device), "bicubic": scores(Bicubic(), photos, device), "trained": {},
+        "validation_faces": len(photos), "seed": args.seed, "floor": scores(None, photos, device),
+        "bicubic": scores(Interpolation(), photos, device), "trained": {},
     }  # fmt: skip
     for target in args.targets:
-        config = TrainConfig(
-            **{**vars(LECTURE), "steps": steps, "seed": args.seed, "validate_every": max(1, steps // 25)}
-        )
-        rows = content["trained"][target] = []
-
-        class Write(Callback):
-            def at_log(self, trainer: Trainer, row: dict) -> None:
-                rows.append({**row, "faces": row["step"] * config.batch_size})  # noqa: B023
-                if args.out:
-                    write_json(args.out, content)
-
-        measure = Measure(lambda network: scores(network, photos, device))
-        trainer = lecture_trainer(
-            target, config, store, device=device, precision=precision, compile=args.compile,
-            callbacks=[measure, Write(), Bar()],
-        )  # fmt: skip
-        trainer.run()
-        last = rows[-1]
+        callbacks = [Measure(partial(scores, photos=photos, device=device)), Write(args.out, content), Bar()]
+        trainer = Trainer(config, store, device=device, precision=precision, callbacks=callbacks)
+        trainer.examples = lambda crops, target=target: task_pair(*pair(crops, "lecture", 4), target)
+        content["trained"][target] = trainer.history
+        last = trainer.run().history[-1]
         own = [last[f"{target}.{name}"] for name in ("mse", "psnr_of_mean_mse", "psnr_of_batches", "psnr_mean")]
         print(f"{target:6} {last['faces']:,} faces, {last['seconds']:.0f} s: MSE {own[0]:.6f}, in dB {own[1]:.2f} "
               f"of the mean, {own[2]:.2f} mean of batches, {own[3]:.2f} mean of photos; "
@@ -140,12 +132,7 @@ def train(args: argparse.Namespace) -> None:
 # ---------------------------------------------------------------- how fast
 
 
-def synchronise(device: torch.device) -> None:
-    if device.type != "cpu":
-        torch.get_device_module(device).synchronize()
-
-
-def per_second(work, device: torch.device, seconds: float) -> float:
+def per_second(work: Callable, device: torch.device, seconds: float) -> float:
     """Calls per second, after three that warm up; the clock is read every tenth call."""
     for _ in range(3):
         work()
@@ -194,7 +181,7 @@ def rates(args: argparse.Namespace) -> None:
     operations = 6 * count_multiply_adds(build("subpixel", "gray-gray"), (1, 1, 44, 44)) * args.batch
     for dtype in (torch.float32, torch.bfloat16):
         for compiled in (False, True):
-            config = TrainConfig(**{**vars(LECTURE), "batch_size": args.batch})
+            config = replace(LECTURE, batch_size=args.batch)
             trainer = Trainer(config, store, device=device, precision=dtype, compile=compiled)
 
             def step(trainer: Trainer = trainer) -> None:
@@ -215,7 +202,7 @@ def rates(args: argparse.Namespace) -> None:
                     profile(step, device)
 
 
-def profile(step, device: torch.device, steps: int = 10) -> None:
+def profile(step: Callable, device: torch.device, steps: int = 10) -> None:
     """Kernels by time, and how much of the time the device is busy."""
     activities = [torch.profiler.ProfilerActivity.CPU]
     if device.type == "cuda":
@@ -227,14 +214,14 @@ def profile(step, device: torch.device, steps: int = 10) -> None:
             step()
         synchronise(device)
         passed = time.perf_counter() - start
-    cuda = device.type == "cuda"
-    key = "self_device_time_total" if cuda else "self_cpu_time_total"
-    kernels = [event for event in found.key_averages() if getattr(event, key) > 0]
-    busy = sum(getattr(event, key) for event in kernels if not cuda or event.device_type.name == "CUDA")
+    cuda, kernels = device.type == "cuda", []
+    for event in found.key_averages():
+        if not cuda or event.device_type.name == "CUDA":
+            kernels.append((event.self_device_time_total if cuda else event.self_cpu_time_total, event))
+    busy = sum(microseconds for microseconds, _ in kernels)
     print(f"    {steps} steps under the profiler {1e3 * passed:.1f} ms, kernels {busy / 1e3:.1f} ms")
-    kernels = [event for event in kernels if not cuda or event.device_type.name == "CUDA"]
-    for event in sorted(kernels, key=lambda event: -getattr(event, key))[:14]:
-        print(f"    {getattr(event, key) / steps / 1e3:7.3f} ms {event.count / steps:5.1f} x  {event.key[:100]}")
+    for microseconds, event in sorted(kernels, key=lambda kernel: -kernel[0])[:14]:
+        print(f"    {microseconds / steps / 1e3:7.3f} ms {event.count / steps:5.1f} x  {event.key[:100]}")
 
 
 def main() -> None:
@@ -251,7 +238,6 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=TARGETS)
     parser.add_argument("--faces", type=int, default=FACES)
-    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--out", type=Path, help="JSON, written as rows come")
     args = parser.parse_args()
     (rates if args.what == "rates" else train)(args)

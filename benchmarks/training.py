@@ -145,8 +145,8 @@ def matrix_rate(dtype: torch.dtype, seconds: float, device: torch.device) -> flo
 
 
 def synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if device.type != "cpu":
+        torch.get_device_module(device).synchronize()
 
 
 def photo_files(data: str, store, folder: Path) -> list[Path]:

@@ -94,10 +94,8 @@ class BlindTest:
 
     def widget(self, zoom: int = 2) -> Any:
         """The test with buttons (ipywidgets); after the last question the curve takes the pictures' place."""
-        text, buttons = (
-            widgets.Label(),
-            {s: widgets.Button(description=f"{s} is the photo") for s in ("Left", "Right")},
-        )
+        text = widgets.Label()
+        buttons = {side: widgets.Button(description=f"{side} is the photo") for side in ("Left", "Right")}
         picture = widgets.Image(format="png", layout=widgets.Layout(align_self="flex-start", width="auto"))
 
         def draw(answer: str = "") -> None:

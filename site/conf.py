@@ -15,7 +15,8 @@ from docutils import nodes
 from math_core import LatexError, LatexToMathML
 from sphinx.util import logging
 
-project, html_title, author, copyright = *["Single-image super-resolution"] * 2, "", ""
+project = html_title = "Single-image super-resolution"
+author = copyright = ""
 extensions = [
     "myst_nb",
     "sphinx_copybutton",

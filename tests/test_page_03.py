@@ -167,5 +167,13 @@ def test_a_difference_is_judged_by_its_interval(page, low, high, verdict):
     ],
 )
 def test_verdicts_follow_the_numbers(page, claim, changes, verdict):
+    give(page.other_claims, reached={"psnr_of_mean_mse": 28.43})
     found = {text: judged for text, _, judged in page.other_claims(ledger(**changes))}
     assert found[claim].startswith(verdict)
+
+
+@pytest.mark.parametrize(("decibel", "verdict"), [(28.43, "confirmed: 28.43"), (25.29, "refuted: 25.29")])
+def test_the_reported_number_is_met_or_not(page, decibel, verdict):
+    give(page.other_claims, reached={"psnr_of_mean_mse": decibel})
+    (judged,) = [judged for claim, _, judged in page.other_claims(ledger()) if claim.startswith("PSNR")]
+    assert judged.startswith(verdict)

@@ -205,6 +205,8 @@ def test_train_and_evaluate_as_a_user_would(tmp_path, capsys):
     assert main(words(out, "--steps", "6", "--task", "gray-gray")) == 0
     assert main(words(out, "--steps", "6")) == 2
     assert "model.pt exists: choose another --out" in capsys.readouterr().err
+    assert main(words(tmp_path / "other", "--steps", "6", "--model", "residual", "--batch-norm")) == 2
+    assert "belong to the plain body only, not to 'residual'" in capsys.readouterr().err
     command = ["evaluate", str(out / "model.pt"), "--per-channel", "--device", "cpu", "--json", str(report)]
     assert main(command) == 0
     content = json.loads(report.read_text())

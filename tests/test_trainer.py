@@ -12,7 +12,7 @@ import torch
 from srlib.data import Batches, open_store
 from srlib.errors import UsageError
 from srlib.train.callbacks import Callback, Measure, Save, fits
-from srlib.train.checkpoints import load, load_last, load_model, run_in
+from srlib.train.checkpoints import load, load_last, load_model, run_in, save
 from srlib.train.config import TrainConfig
 from srlib.train.optimisers import Average
 from srlib.train.trainer import Trainer
@@ -101,6 +101,16 @@ def test_resume_is_bit_for_bit(store, tmp_path, name):
     assert rows[0] == rows[1]
     with pytest.raises(UsageError, match=r"learning_rate: 0\.002 there, 0\.5 here"):
         load_last(last, replace(config, learning_rate=0.5), torch.device("cpu"))
+
+
+def test_a_training_of_another_version_is_refused_in_words(store, tmp_path):
+    config = replace(SMALL, optimiser="muon")
+    train(config, store, callbacks=[Save(tmp_path / "last.pt")])
+    state = load(tmp_path / "last.pt")
+    state["optimisers"][0]["param_groups"].pop()  # as before kernels were grouped by shape
+    save(tmp_path / "last.pt", state)
+    with pytest.raises(UsageError, match=r"last\.pt: a training of another version"):
+        run_in(tmp_path, Trainer(config, store, precision=torch.float32), resume=True)
 
 
 def test_checkpoints_hold_no_code(tmp_path, store):

@@ -89,9 +89,8 @@ def _compared(photo: Image.Image, enlarged: Image.Image, label: str) -> Image.Im
     top, left = (step * int(place) for place in np.unravel_index(int(means.argmax()), means.shape))
     box, scale = (left, top, left + window[1], top + window[0]), enlarged.width // photo.width
     ours = to_rgb(enlarged.crop((scale * box[0], scale * box[1], scale * box[2], scale * box[3])))
-    panels = {n: photo.resize(ours.size, Resampling[n.upper()], box) for n in ("nearest", "bicubic")} | {
-        label: ours
-    }
+    panels = {name: photo.resize(ours.size, Resampling[name.upper()], box) for name in ("nearest", "bicubic")}
+    panels[label] = ours
     width, height = (max(1, PANEL // max(ours.size)) * side for side in ours.size)
     sheet = Image.new("RGB", (3 * width + 4 * GAP, height + STRIP + GAP), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(18)

@@ -22,7 +22,7 @@ def placed(make: Callable[..., Tensor], args: tuple, dtype: torch.dtype, device:
     return _constant(make, args, dtype, device)
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # which a function with a cache around it cannot be marked with
 def _constant(make: Callable[..., Tensor], args: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
     return _placed(make, args, dtype, device)
 

@@ -6,6 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from srlib.errors import UsageError
 from srlib.images.degrade import placed
 from srlib.models.folding import Folding
 
@@ -95,7 +96,7 @@ def _box(scale: int) -> nn.Sequential:
 
 def _two_steps(width: int, out: int, scale: int) -> nn.Sequential:
     if scale != 4:
-        raise ValueError(f"the head subpixel-2x2 is made for scale 4, got {scale}")
+        raise UsageError(f"the head subpixel-2x2 is made for scale 4, got {scale}")
     return nn.Sequential(_subpixel(width, width, 2), nn.ReLU(), _subpixel(width, out, 2))
 
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from srlib.errors import UsageError
 from srlib.images.color import from_ycbcr, split_channels, to_ycbcr
 from srlib.images.degrade import upsample
 from srlib.images.tasks import TASKS
@@ -93,7 +94,7 @@ def upscaler(
     if body == "plain":
         trunk, features = plain_body(in_channels, width, depth, batch_norm, dropout), width // 2
     elif batch_norm or dropout:
-        raise ValueError("BatchNorm and Dropout belong to the plain body only")
+        raise UsageError(f"BatchNorm and Dropout belong to the plain body only, not to {body!r}")
     else:
         trunk, features = residual_body(in_channels, width, depth, body), width
     top = HEADS[head](features, out_channels, scale)

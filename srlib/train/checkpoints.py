@@ -55,7 +55,11 @@ def run_in(folder: Path, trainer: "Trainer", resume: bool) -> str:
     """Train to the end, from ``last.pt`` to ``resume``; write ``history.json``, then ``model.pt`` (averages).
     What was done in one line."""
     if resume:
-        trainer.load_state_dict(load_last(folder / "last.pt", trainer.config, trainer.device))
+        state = load_last(last := folder / "last.pt", trainer.config, trainer.device)
+        try:
+            trainer.load_state_dict(state)
+        except (KeyError, ValueError):
+            raise UsageError(f"{last}: a training of another version, which cannot go on: begin it anew") from None
     trainer.run()
     if trainer.rank == 0:
         write_json(folder / "history.json", trainer.history)

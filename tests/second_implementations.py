@@ -1,10 +1,4 @@
-"""Do the library's metrics compute what their papers say? Each beside a second implementation.
-
-    python benchmarks/metrics.py
-
-Two tiles of the bundled photos against their bicubic enlargements. The numbers of the second implementations are
-those that tests/test_metrics.py holds the library's to.
-"""
+"""The library's metrics once more, from their papers or other packages: test_metrics.py holds them together."""
 
 import frame_analytics
 import numpy as np
@@ -14,10 +8,7 @@ from scipy.signal import convolve2d, fftconvolve
 from skimage.metrics import structural_similarity
 from torchvision.models import alexnet
 
-from srlib.data import open_store
 from srlib.images.color import to_gray
-from srlib.images.degrade import pair, upsample
-from srlib.measure.library import LIBRARY_METRICS
 
 
 def gray_levels(x: torch.Tensor) -> np.ndarray:
@@ -137,20 +128,5 @@ def ssimulacra2_again(output: torch.Tensor, target: torch.Tensor) -> float:
 
 
 WANG = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
-AGAIN = {"MS-SSIM": ms_ssim_again, "GMSD": gmsd_again, "HaarPSI": haarpsi_again, "VIF": vif_again,
-         "LPIPS": lpips_again, "SSIMULACRA2": ssimulacra2_again}  # fmt: skip
-
-
-def main() -> None:
-    """Print a row for each metric."""
-    lr, target = pair(open_store("sample").tensor("val", limit=2), "bicubic", 4)
-    output = upsample(lr, 4).clamp(0, 1)
-    for name, metric in LIBRARY_METRICS.items():
-        again = [AGAIN[name](*both) for both in zip(output, target)]
-        print(
-            f"{name:12}", *(f"{ours:12.7f} {theirs:12.7f}" for ours, theirs in zip(metric(output, target), again))
-        )
-
-
-if __name__ == "__main__":
-    main()
+SECOND = {"MS-SSIM": ms_ssim_again, "GMSD": gmsd_again, "HaarPSI": haarpsi_again, "VIF": vif_again,
+          "LPIPS": lpips_again, "SSIMULACRA2": ssimulacra2_again}  # fmt: skip
