@@ -28,8 +28,7 @@ from training import synchronise
 from srlib.data import open_store
 from srlib.device import choose_device, choose_precision, exact_float32
 from srlib.files import resolve, write_json
-from srlib.images.degrade import pair
-from srlib.images.tasks import as_task
+from srlib.images.tasks import as_task, pair
 from srlib.measure import metrics
 from srlib.models import Interpolation, build, count_multiply_adds
 from srlib.train.callbacks import Bar, Callback, Measure

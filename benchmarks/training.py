@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 from srlib.data import Batches, open_store
 from srlib.device import choose_device, choose_precision
 from srlib.files import resolve
-from srlib.images.degrade import pair
+from srlib.images.tasks import pair
 from srlib.models import build, count_multiply_adds
 from srlib.train.callbacks import Callback
 from srlib.train.config import TrainConfig

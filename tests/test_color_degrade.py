@@ -13,7 +13,8 @@ from skimage.transform import pyramid_reduce
 from torch.nn import functional as F
 
 from srlib.images import color
-from srlib.images.degrade import degrade, degrade_matrix, pair, resize, resize_matrix, round_8bit, upsample
+from srlib.images.degrade import degrade, degrade_matrix, resize, resize_matrix, round_8bit, upsample
+from srlib.images.tasks import pair
 from srlib.measure import metrics
 
 SET5 = Path(__file__).parents[2] / "shared" / "data" / "benchmarks" / "Set5"

@@ -14,7 +14,7 @@ from srlib import models
 from srlib.commands import main
 from srlib.data import open_store
 from srlib.images.color import to_gray
-from srlib.images.degrade import pair
+from srlib.images.tasks import pair
 from srlib.measure import evaluation, grids, library, metrics
 
 HOW = {"kernel": "bicubic", "scale": 4, "device": torch.device("cpu")}

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from srlib import models
 from srlib.data import Batches, Store
 from srlib.images import color, degrade
-from srlib.images.tasks import TASKS, as_task
+from srlib.images.tasks import DEGRADATIONS, TASKS, as_task, pair
 from srlib.measure import evaluation, grids, library, metrics
 from srlib.train.losses import LOSSES, Adversarial
 
@@ -120,9 +120,9 @@ def test_batches_and_tasks(photos: np.ndarray, patch: int, monkeypatch: pytest.M
         checked(lambda task=task: as_task(*batches.batch(2), task))
 
 
-@pytest.mark.parametrize("kernel", degrade.KERNELS)
+@pytest.mark.parametrize("kernel", DEGRADATIONS)
 def test_degrade_resize_and_colour(kernel: str) -> None:
-    checked(lambda: degrade.pair(torch.zeros(2, 3, 32, 48, dtype=torch.uint8, device="cuda"), kernel, 4))
+    checked(lambda: pair(torch.zeros(2, 3, 32, 48, dtype=torch.uint8, device="cuda"), kernel, 4))
     for name in degrade.INTERPOLATIONS:
         checked(lambda name=name: degrade.resize(pictures()[0], (99, 200), name))
     for limited in (True, False):

@@ -11,7 +11,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from srlib.data import open_store
 from srlib.images.color import to_gray, to_ycbcr
-from srlib.images.degrade import pair, round_8bit, upsample
+from srlib.images.degrade import round_8bit, upsample
+from srlib.images.tasks import pair
 from srlib.measure import metrics
 from srlib.measure.library import LIBRARY_METRICS, lpips
 

@@ -18,8 +18,7 @@ from srlib.device import choose_device
 from srlib.errors import UsageError
 from srlib.files import write_json
 from srlib.images.color import to_gray
-from srlib.images.degrade import KERNELS
-from srlib.images.tasks import bicubic_task
+from srlib.images.tasks import DEGRADATIONS, bicubic_task
 from srlib.measure.evaluation import Table, chunks, joined, passes, score
 from srlib.measure.metrics import to_decibel
 from srlib.models import Interpolation, PerChannel, SelfEnsemble
@@ -36,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--pairs", nargs=2, metavar=("HR_FOLDER", "LR_FOLDER"), help="whole images and their LR instead of --data")
     add("--per-channel", action="store_true", help="apply a gray network to R, G and B in turn")
     add("--crop", default="center", choices=CROPS, help="how photos are cut")
-    add("--kernel", default="bicubic", choices=KERNELS, help="how LR is made")
+    add("--kernel", default="bicubic", choices=DEGRADATIONS, help="how LR is made")
     add("--self-ensemble", action="store_true", help="mean over 8 flips and rotations")
     add("--json", metavar="FILE", help="write everything there, every image included")
     add("--device", default="auto", help="auto, cpu, cuda or mps")

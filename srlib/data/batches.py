@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from srlib.data.store import SIDE, Store
-from srlib.images.degrade import pair
+from srlib.images.tasks import pair
 
 
 class Draw(NamedTuple):

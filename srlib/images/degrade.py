@@ -128,9 +128,3 @@ def degrade(hr: Tensor, kernel: str, scale: int, *, round_lr: bool) -> Tensor:
     """
     lr = _apply(hr, degrade_matrix, *((size, kernel, scale) for size in hr.shape[-2:]))
     return round_8bit(lr) if round_lr else lr
-
-
-def pair(hr_u8: Tensor, kernel: str, scale: int, *, round_lr: bool = True) -> tuple[Tensor, Tensor]:
-    """uint8 ``[N, C, H, W]`` to the training pair ``(lr, hr)`` of floats in [0, 1]."""
-    hr = hr_u8.div(255)  # to float in the same pass
-    return degrade(hr, kernel, scale, round_lr=round_lr), hr

@@ -1,11 +1,21 @@
-"""The lecture's three tasks: which channels a network sees, and which it is to make."""
+"""Training pairs, and the lecture's three tasks: which channels a network sees, and which it is to make."""
 
 from torch import Tensor
 
+from srlib.images.camera import photograph
 from srlib.images.color import to_gray
-from srlib.images.degrade import pair
+from srlib.images.degrade import KERNELS, degrade
 
 TASKS = {"rgb-rgb": (3, 3), "gray-rgb": (1, 3), "gray-gray": (1, 1)}  # channels in and out
+DEGRADATIONS = (*KERNELS, "real")  # how LR is made: by one of the kernels, or as a phone does
+
+
+def pair(hr_u8: Tensor, kernel: str, scale: int, *, round_lr: bool = True) -> tuple[Tensor, Tensor]:
+    """uint8 ``[N, C, H, W]`` to the training pair ``(lr, hr)`` of floats in [0, 1].
+
+    ``kernel`` is a key of :data:`DEGRADATIONS`; ``real``, for RGB, draws from PyTorch's generator."""
+    hr = hr_u8.div(255)  # to float in the same pass
+    return photograph(hr, scale) if kernel == "real" else degrade(hr, kernel, scale, round_lr=round_lr), hr
 
 
 def as_task(lr: Tensor, hr: Tensor, task: str) -> tuple[Tensor, Tensor]:

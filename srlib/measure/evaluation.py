@@ -31,9 +31,15 @@ def passes(take: Callable, model: nn.Module, pairs: Iterable[tuple[Tensor, Tenso
 
 
 def chunks(photos: Tensor, task: str, *, kernel: str, scale: int, device: Any) -> Iterator[tuple[Tensor, Tensor]]:
-    """Input and target of a task on the device, LR rounded to 8 bits, for :data:`CHUNK` photos at a time."""
-    for chunk in photos.split(CHUNK):
-        yield task_pair(chunk.to(device), task, kernel, scale)
+    """Input and target of a task on the device, LR rounded to 8 bits, for :data:`CHUNK` photos at a time; what is
+    random in them is the same in every call."""
+    cards = [device] if torch.device(device).type == "cuda" else []
+    for number, chunk in enumerate(photos.split(CHUNK)):
+        with torch.random.fork_rng(cards, enabled=kernel == "real"):
+            if kernel == "real":
+                torch.manual_seed(number)
+            both = task_pair(chunk.to(device), task, kernel, scale)
+        yield both
 
 
 def run_model(model: nn.Module, photos: Tensor, task: str, **how: Any) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,8 +7,8 @@ from typing import Any, get_args, get_type_hints
 
 from srlib.data.store import CROPS, SIDE
 from srlib.errors import UsageError
-from srlib.images.degrade import INTERPOLATIONS, KERNELS
-from srlib.images.tasks import TASKS
+from srlib.images.degrade import INTERPOLATIONS
+from srlib.images.tasks import DEGRADATIONS, TASKS
 from srlib.models.bodies import BODIES
 from srlib.models.heads import HEADS
 from srlib.models.networks import MODELS, upscaler
@@ -60,7 +60,7 @@ class TrainConfig:
     loss: str = _field("mse", f"what is minimised: {', '.join(LOSSES)}")
     ema: float = _field(0.99, "decay of the running average of the weights, 0 for none", low=0, below=1)
     clip: float = _field(1.0, "largest norm of the gradient, 0 for none", low=0)
-    kernel: str = _field("bicubic", "how LR is made", choices=KERNELS)
+    kernel: str = _field("bicubic", "how LR is made", choices=DEGRADATIONS)
     crop: str = _field("center", "how photos are cut", choices=CROPS)
     scale: int = _field(4, "HR pixels per LR pixel and axis", low=1)
     seed: int = _field(0, "seed of start weights, crops and dropout", low=0)
