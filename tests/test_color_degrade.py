@@ -13,7 +13,7 @@ from skimage.transform import pyramid_reduce
 from torch.nn import functional as F
 
 from srlib.images import color
-from srlib.images.degrade import degrade, degrade_matrix, resize, resize_matrix, round_8bit, upsample
+from srlib.images.degrade import degrade, degrade_matrix, least_norm, resize, resize_matrix, round_8bit, upsample
 from srlib.images.tasks import pair
 from srlib.measure import metrics
 
@@ -170,3 +170,16 @@ def test_errors_name_the_value_and_what_would_be_right() -> None:
         resize(x, (8, 8), "cubic")
     with pytest.raises(ValueError, match="sizes must be at least 1, got 18 -> 0"):
         resize(x, (0, 8))
+
+
+@pytest.mark.parametrize("kernel", ["bicubic", "area"])
+def test_least_norm_shrinks_to_what_it_came_from_and_is_the_shortest_that_does(kernel: str) -> None:
+    lr, reach = noise(1, 9, 20), 99 if kernel == "area" else 8
+    hr = least_norm(lr, kernel, 4, reach)
+    close(exact(hr, kernel, 4), lr, atol=1e-12 if kernel == "area" else 1e-4)
+    rows, columns = (degrade_matrix(4 * side, kernel, 4) for side in lr.shape[-2:])
+    close(hr, torch.linalg.pinv(rows) @ lr @ torch.linalg.pinv(columns).T, atol=1e-3)
+    other = upsample(lr, 4)
+    nearer = other + least_norm(lr - exact(other, kernel, 4), kernel, 4, 99)
+    close(exact(nearer, kernel, 4), lr, atol=1e-10)
+    assert nearer.norm() > hr.norm()

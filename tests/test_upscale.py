@@ -59,15 +59,13 @@ def test_tiled_equals_one_pass(head):
         assert np.abs(enlarger.array(pixels).astype(int) - np.rint(255 * whole)).max() <= 1
 
 
-@pytest.mark.parametrize("kind", ["per channel", "self-ensemble", "gray", "alpha", "16 bits"])
+@pytest.mark.parametrize("kind", ["per channel", "self-ensemble", "consistent", "gray", "alpha", "16 bits"])
 def test_tiled_equals_one_pass_for(kind):
     model = models.PerChannel(network(task="gray-gray")) if kind == "per channel" else network()
     pixels = noise(37, 50, *{"gray": (), "alpha": (4,)}.get(kind, (3,)))
     pixels = pixels.astype(np.uint16) * 257 if kind == "16 bits" else pixels
-    whole, tiled = (
-        Enlarger(model, tile=tile, device=CPU, self_ensemble=kind == "self-ensemble").array(pixels)
-        for tile in (1000, 12)
-    )
+    how = {"self_ensemble": kind == "self-ensemble", "consistent": kind == "consistent"}
+    whole, tiled = (Enlarger(model, tile=tile, device=CPU, **how).array(pixels) for tile in (1000, 12))
     assert (whole.shape, whole.dtype) == ((148, 200, *pixels.shape[2:]), pixels.dtype)
     assert np.abs(tiled.astype(int) - whole.astype(int)).max() <= 1
 

@@ -58,6 +58,8 @@ def test_where_pictures_go(upscale, capsys, words, written):
         ("c.jpg --compare --force", "c_compare.png is a folder or one of the photos"),
         ("twice --output out", "d_x4.png would be written twice, for twice.d.bmp and twice.d.png"),
         ("a.jpg --compare --output a_compare.png", "a_compare.png would be written twice"),
+        ("a.jpg --scale 5", "--scale goes from 2 to 4 with this network"),
+        ("a.jpg --width 0", "--width from 1"),
         ("a.jpg --tile 0", "a tile must have at least 1 pixel a side, got 0"),
         ("a.jpg --model none.pt", "none.pt: no such checkpoint"),
         ("a.jpg --model huge", "no model 'huge': choose one shipped"),
@@ -166,3 +168,37 @@ def test_options_reach_the_network(upscale):
         assert upscale("a.png", "--output", f"{name}.png", *options) == 0
     plain, tiled, ensemble = (np.asarray(Image.open(f"{n}.png"), int) for n in ("plain", "tiled", "ensemble"))
     assert np.abs(plain - tiled).max() <= 1 < np.abs(plain - ensemble).max()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "I;16"])
+@pytest.mark.parametrize(
+    ("words", "name", "size"),
+    [(("--scale", 2), "a_x2", (64, 48)), (("--scale", 3), "a_x3", (96, 72)), (("--width", 75), "a_w75", (75, 56))],
+)
+def test_other_sizes_are_not_shifted(upscale, mode, words, name, size):
+    pixels = np.asarray(Image.fromarray(noise(6, 8, 3)).resize((32, 24), Image.Resampling.BICUBIC))
+    photo = picture(mode, pixels)
+    photo.save("a.png")
+    assert upscale("a.png", *words, "--compare") == 0
+    ours = Image.open(f"{name}.png")
+    assert (ours.mode, ours.size) == (mode, size)
+
+    def error(shift: tuple[float, float]) -> float:  # of the photo drawn by bicubic, its corner moved by a little
+        box = (shift[0], shift[1], 32 + shift[0], 24 + shift[1])
+        padded = decode.to_rgb(photo).transform(size, Image.Transform.EXTENT, box, Image.Resampling.BICUBIC)
+        apart = np.asarray(padded, float) - np.asarray(decode.to_rgb(ours), float)
+        return float(np.square(apart[8:-8, 8:-8]).mean())
+
+    shifts = [(x, y) for x in (-0.25, 0, 0.25) for y in (-0.25, 0, 0.25)]
+    assert min(shifts, key=error) == (0, 0)
+    assert upscale("a.png", "--width", 4 * 32 + 1) == 1, "wider than the network makes it"
+
+
+def test_consistent_gives_the_photo_again_when_it_is_shrunk(upscale):
+    Image.fromarray(noise(20, 28, 3) // 4 + 96).save("a.png")  # far from black and white, so nothing is clamped
+    off = {}
+    for name, options in {"plain": (), "consistent": ("--consistent",)}.items():
+        assert upscale("a.png", "--output", f"{name}.png", "--tile", 11, *options) == 0
+        again = Image.open(f"{name}.png").resize((28, 20), Image.Resampling.BICUBIC)
+        off[name] = np.abs(np.asarray(again, int) - np.asarray(Image.open("a.png"), int)).max()
+    assert off["consistent"] <= 1 < off["plain"]

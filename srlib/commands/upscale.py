@@ -28,13 +28,24 @@ WINDOW, PANEL, GAP, STRIP = 64, 512, 8, 30  # pixels: the crop's side in the pho
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``upscale``."""
-    parser.epilog = f"""NAME.jpg becomes NAME_x4.jpg beside it; JPEG, PNG, WebP and TIFF stay what they are, others
-        become PNG. Folders are searched to the bottom; pictures in them whose names end in _x4 or {COMPARED} are
-        passed over as outputs of earlier runs, unless you name them yourself."""
+    parser.epilog = f"""NAME.jpg becomes NAME_x4.jpg beside it (by --width 1920, NAME_w1920.jpg). JPEG, PNG, WebP
+        and TIFF stay what they are, others become PNG. Folders are searched to the bottom; pictures in them whose
+        names end so, or in {COMPARED}, are passed over as outputs of earlier runs, unless you name them yourself."""
     add = parser.add_argument
     add("photos", nargs="+", metavar="PHOTO", type=Path, help="a photo, or a folder of photos")
     add("--output", metavar="FILE|FOLDER", help="FILE for one photo, or a FOLDER, made if it is missing")
-    add("--model", default="base", metavar="FILE|NAME", help="a model.pt, RUNS/NAME/model.pt, or small or base")
+    add(
+        "--model",
+        default="base",
+        metavar="FILE|NAME",
+        help="a model.pt, RUNS/NAME/model.pt, or small, base or base-real",
+    )
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--scale", type=int, metavar="N", help="so many times as large: 2, 3 or 4")
+    size.add_argument(
+        "--width", type=int, metavar="W", help="so many pixels wide, at most 4 times the photo's width"
+    )
+    add("--consistent", action="store_true", help="the result, shrunk by bicubic, gives the photo again")
     add("--self-ensemble", action="store_true", help="mean over 8 flips and rotations, 8 times slower")
     add("--tile", type=int, default=TILE, metavar="N", help=f"side of a tile in pixels ({TILE}); it takes memory")
     add("--compare", action="store_true", help=f"also write NAME{COMPARED}.png: nearest, bicubic, the model")
@@ -47,14 +58,21 @@ def main(args: argparse.Namespace) -> int:
     """Enlarge; 0 done, 1 where a photo failed."""
     device = choose_device(args.device)
     network, about = load_network(args.model, args.runs)
-    enlarger = Enlarger(network, tile=args.tile, device=device, self_ensemble=args.self_ensemble)
-    plan, failed = _plan(args, f"_x{enlarger.scale}")
-    print(f"network: {about}, on {device.type}" + (", self-ensemble" if args.self_ensemble else ""))
+    how = {"self_ensemble": args.self_ensemble, "consistent": args.consistent}
+    enlarger = Enlarger(network, tile=args.tile, device=device, **how)
+    if args.scale is None:
+        args.scale = enlarger.scale
+    if not 2 <= args.scale <= enlarger.scale or (args.width is not None and args.width < 1):
+        raise UsageError(f"--scale goes from 2 to {enlarger.scale} with this network, --width from 1")
+    plan, failed = _plan(args, f"_w{args.width}" if args.width else f"_x{args.scale}")
+    print(
+        ", ".join([f"network: {about}, on {device.type}", *(name.replace("_", "-") for name in how if how[name])])
+    )
     total, start = len(plan) + len(failed), time.perf_counter()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # unwinds: no half file stays
     for photo, outputs in tqdm(plan.items(), unit="photo", leave=False, disable=len(plan) < 2):
         try:
-            tqdm.write(_enlarge(photo, outputs, enlarger, Path(args.model)))
+            tqdm.write(_enlarge(photo, outputs, enlarger, args))
         except (BadPhoto, OSError, MemoryError, torch.OutOfMemoryError) as error:
             failed[photo] = getattr(error, "strerror", "") or str(error) or "does not fit into memory"
             tqdm.write(f"failed: {printable(photo)}: {failed[photo]}", file=sys.stderr)
@@ -65,18 +83,27 @@ def main(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _enlarge(photo: Path, outputs: list[Path], enlarger: Enlarger, model: Path) -> str:
+def _enlarge(photo: Path, outputs: list[Path], enlarger: Enlarger, args: argparse.Namespace) -> str:
     """Do it; the line that says what was done."""
     start, picture = time.perf_counter(), photo_files.read(photo)
-    photo_files.suit(picture, outputs[0], enlarger.scale)
+    width, height = picture.image.size
+    size = args.scale * width, args.scale * height
+    if args.width:
+        if args.width > enlarger.scale * width:
+            raise BadPhoto(f"{width} pixels wide: --width {args.width} is over {enlarger.scale} times that")
+        size = args.width, max(1, round(args.width * height / width))
+    photo_files.suit(picture, outputs[0], size)
     enlarged = enlarger.image(picture.image)
+    if size != enlarged.size:
+        enlarged = enlarged.resize(size, Resampling.BICUBIC)  # the course's own kernel, in less memory
     photo_files.write(enlarged, outputs[0], picture.options)
     for path in outputs[1:]:
+        model = Path(args.model)
         label = model.parent.name if model.name == "model.pt" else model.stem
         picture.options.pop("exif", None)  # it speaks of the photo
         photo_files.write(_compared(to_rgb(picture.image), enlarged, label), path, picture.options)
-    size = f"{enlarged.width}x{enlarged.height}, {time.perf_counter() - start:.1f} s"
-    return "; ".join([f"{printable(outputs[0])}: {size}", *picture.notes])
+    done = f"{printable(outputs[0])}: {enlarged.width}x{enlarged.height}, {time.perf_counter() - start:.1f} s"
+    return "; ".join([done, *picture.notes])
 
 
 def _compared(photo: Image.Image, enlarged: Image.Image, label: str) -> Image.Image:
@@ -87,7 +114,7 @@ def _compared(photo: Image.Image, enlarged: Image.Image, label: str) -> Image.Im
     window, step = (min(WINDOW, photo.height), min(WINDOW, photo.width)), WINDOW // 4
     means = torch.nn.functional.avg_pool2d(torch.from_numpy(energy)[None], window, stride=step)[0]
     top, left = (step * int(place) for place in np.unravel_index(int(means.argmax()), means.shape))
-    box, scale = (left, top, left + window[1], top + window[0]), enlarged.width // photo.width
+    box, scale = (left, top, left + window[1], top + window[0]), enlarged.width / photo.width
     ours = to_rgb(enlarged.crop((scale * box[0], scale * box[1], scale * box[2], scale * box[3])))
     panels = {name: photo.resize(ours.size, Resampling[name.upper()], box) for name in ("nearest", "bicubic")}
     panels[label] = ours

@@ -8,10 +8,12 @@ from srlib.models.bodies import CollapsibleConv2d
 from srlib.models.cost import count_multiply_adds, count_parameters, layer_table, milliseconds
 from srlib.models.folding import folded
 from srlib.models.heads import HEADS, TiedConv2d, icnr_, initialise_, tying
-from srlib.models.networks import MODELS, Interpolation, LumaOnly, PerChannel, SelfEnsemble, build, upscaler
+from srlib.models.networks import (
+    MODELS, Consistent, Interpolation, LumaOnly, PerChannel, SelfEnsemble, build, upscaler,
+)  # fmt: skip
 
 __all__ = [
-    "HEADS", "MODELS", "CollapsibleConv2d", "Interpolation", "LumaOnly", "PerChannel", "SelfEnsemble",
+    "HEADS", "MODELS", "CollapsibleConv2d", "Consistent", "Interpolation", "LumaOnly", "PerChannel", "SelfEnsemble",
     "TiedConv2d", "build", "count_multiply_adds", "count_parameters", "folded", "icnr_", "initialise_",
     "layer_table", "milliseconds", "tying", "upscaler",
 ]  # fmt: skip

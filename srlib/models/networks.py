@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from srlib.errors import UsageError
 from srlib.images.color import from_ycbcr, split_channels, to_ycbcr
-from srlib.images.degrade import upsample
+from srlib.images.degrade import degrade, least_norm, upsample
 from srlib.images.tasks import TASKS
 from srlib.models.bodies import BODIES, plain_body, residual_body
 from srlib.models.folding import folded
@@ -75,6 +75,20 @@ class SelfEnsemble(nn.Module):
             for output in (self.model(turned), self.model(turned.flip(-1)).flip(-1)):
                 total = total + torch.rot90(output, -turns, dims=(-2, -1))
         return total / 8
+
+
+class Consistent(nn.Module):
+    """A network whose output, shrunk again by ``kernel``, gives the input: projected onto all pictures that do,
+    which brings it no farther from the original where that is one of them. Clamping may undo a little of it."""
+
+    def __init__(self, model: nn.Module, kernel: str = "bicubic") -> None:
+        super().__init__()
+        self.model, self.kernel = model, kernel
+
+    def forward(self, lr: Tensor) -> Tensor:
+        hr = self.model(lr)
+        scale = hr.shape[-1] // lr.shape[-1]
+        return hr + least_norm(lr - degrade(hr, self.kernel, scale, round_lr=False), self.kernel, scale)
 
 
 def upscaler(

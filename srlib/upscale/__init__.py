@@ -50,19 +50,21 @@ def load_network(model: str | Path, runs: str | Path = "runs") -> tuple[nn.Modul
 
 
 def upscale(
-    image: Photo, model: Network = "base", *, self_ensemble: bool = False, tile: int = TILE, device: str = "auto"
-) -> Photo:
+    image: Photo, model: Network = "base", *, self_ensemble: bool = False, consistent: bool = False,
+    tile: int = TILE, device: str = "auto",
+) -> Photo:  # fmt: skip
     """A photo enlarged, 4 times by the shipped networks, as the kind of thing that it was.
 
     ``image``: a Pillow image, which is turned upright by its EXIF and keeps its profile in ``info``, and its mode
     if that is L, LA, RGB, RGBA or I;16 (else it gets the one that fits); an array ``[h, w]`` or ``[h, w, C]`` of
     uint8, uint16, or float32 in [0, 1]; or a float tensor ``[..., C, h, w]`` in [0, 1]. C is 1 (gray), 2 (gray,
     alpha), 3 (RGB) or 4 (RGB, alpha); alpha is enlarged by bicubic. ``model``: see :func:`find_weights`, or a
-    network from RGB to RGB. ``self_ensemble``, ``tile``: see :class:`Enlarger`.
+    network from RGB to RGB. ``self_ensemble``, ``consistent``, ``tile``: see :class:`Enlarger`.
 
     Raises UsageError: unknown model, device or kind of picture; BadPhoto: 32-bit values out of the usual range."""
     network = model if isinstance(model, nn.Module) else load_network(model)[0]
-    enlarger = Enlarger(network, tile=tile, device=choose_device(device), self_ensemble=self_ensemble)
+    how = {"self_ensemble": self_ensemble, "consistent": consistent}
+    enlarger = Enlarger(network, device=choose_device(device), tile=tile, **how)
     if isinstance(image, Image.Image):
         picture = from_image(image)
         enlarged = enlarger.image(picture.image)

@@ -110,13 +110,12 @@ def _to_srgb(picture: Picture) -> None:
         picture.notes.append(f"CMYK {why}, turned into RGB by the plain formula")
 
 
-def suit(picture: Picture, target: Path, scale: int) -> None:
-    """Make it what the format of ``target`` can hold once it is ``scale`` times as large, noting what changes.
+def suit(picture: Picture, target: Path, size: tuple[int, int]) -> None:
+    """Make it what the format of ``target`` can hold once it has ``size``, width and height, noting what changes.
     Raises BadPhoto where the format has no room for so many pixels."""
     form, image, options = FORMATS[target.suffix.lower()], picture.image, picture.options
-    width, height = size = [scale * side for side in image.size]
     if max(size) > (limit := LONGEST_SIDE.get(form, max(size))):
-        raise BadPhoto(f"{width}x{height} when enlarged, but {form} ends at {limit:,} pixels: choose PNG")
+        raise BadPhoto(f"{size[0]}x{size[1]} when enlarged, but {form} ends at {limit:,} pixels: choose PNG")
     if image.mode in {"JPEG": ("LA", "RGBA", "I;16"), "WEBP": ("I;16",)}.get(form, ()):
         lacks = "16 bits: 8 are written" if image.mode == "I;16" else "transparency: laid over white"
         picture.notes.append(f"{form} holds no {lacks}")

@@ -69,18 +69,23 @@ class Enlarger:
 
     The result does not depend on ``tile``, the side of the tiles in pixels of the photo: each is computed with as
     many pixels around it as the network can see, and where the photo ends it meets the same border as in one
-    pass over all. ``self_ensemble`` is the mean over 8 flips and rotations, at 8 times the cost."""
+    pass over all. ``self_ensemble`` is the mean over 8 flips and rotations, at 8 times the cost; ``consistent``
+    makes the result shrink to the photo again, by bicubic."""
 
-    def __init__(self, network: nn.Module, *, device: torch.device, tile: int = TILE, self_ensemble: bool = False):
+    def __init__(
+        self, network: nn.Module, *, device: torch.device, tile: int = TILE, self_ensemble: bool = False,
+        consistent: bool = False,
+    ) -> None:  # fmt: skip
         if tile < 1:
             raise UsageError(f"a tile must have at least 1 pixel a side, got {tile}")
         network = models.folded(network).eval()
-        self.scale, seen = reach(network)
+        self.scale, seen = reach(models.Consistent(network) if consistent else network)
         self.margin = max(seen, 2)  # 2 for the bicubic interpolation of alpha
         self.tile, self.device = tile, device
         self.least = 1 if isinstance(network, models.PerChannel) else 3  # channels that it takes
         network = network.to(device).to(memory_format=torch.channels_last)
-        self.network = models.SelfEnsemble(network) if self_ensemble else network
+        network = models.SelfEnsemble(network) if self_ensemble else network
+        self.network = models.Consistent(network) if consistent else network
 
     def image(self, image: Image.Image) -> Image.Image:
         """An image of mode L, LA, RGB, RGBA or I;16, enlarged in the same mode."""
