@@ -82,7 +82,7 @@ def limited(lr):
     return forward(lr)
 large.model.forward = limited
 try:
-    StopIfTooLarge().check(large)
+    StopIfTooLarge().around(large)
 except UsageError as error:
     told["too large"] = str(error)
 
