@@ -117,7 +117,7 @@ def test_shapes_must_agree_and_windows_have_names(small):
                 call(*pictures)
     with pytest.raises(ValueError, match=r"lpips needs two equal shapes \[N, 3, H, W\]"):
         lpips(output[:, :1], target[:, :1])
-    with pytest.raises(ValueError, match="unknown window 'box': choose gaussian or uniform"):
+    with pytest.raises(ValueError, match="unknown window 'box': choose from gaussian, uniform"):
         metrics.ssim(output, target, **PLAIN, window="box")
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from srlib.device import widest
+from srlib.errors import known
 from srlib.images.color import to_ycbcr
 from srlib.images.degrade import placed
 
@@ -25,8 +26,7 @@ def wide(x: Tensor) -> Tensor:
 def select_channels(x: Tensor, channels: str) -> Tensor:
     """What is scored: all channels ``as-is``, limited-range luma ``y`` (the habit of super-resolution papers),
     full-range luma ``y-full``, or full-range chroma, ``cb`` or ``cr``."""
-    if channels not in CHANNELS:
-        raise ValueError(f"unknown channels {channels!r}: choose from {', '.join(CHANNELS)}")
+    known("channels", channels, CHANNELS)
     if channels == "as-is":
         return x
     place = {"y": 0, "y-full": 0, "cb": 1, "cr": 2}[channels]
@@ -73,8 +73,7 @@ def psnr(
     ``mse`` the decibels of their mean MSE, never above it (Jensen's inequality). ``max_value``: the peak;
     ``"image"``, the largest value within each target, as the lecture describes it, gives no comparable number.
     The output is clamped to [0, 1] first, as a picture file would."""
-    if average not in AVERAGES:
-        raise ValueError(f"unknown average {average!r}: choose from {', '.join(AVERAGES)}")
+    known("average", average, AVERAGES)
     errors = mse(output, target, crop_border=crop_border, channels=channels)
     peak: Any = max_value
     if max_value == "image":
@@ -102,8 +101,7 @@ def ssim_map(output: Tensor, target: Tensor, *, window: str) -> Tensor:
 
     ``gaussian``: 11 x 11, sigma 1.5, biased variances. ``uniform``: 7 x 7, sample variances, as in scikit-image.
     """
-    if window not in ("gaussian", "uniform"):
-        raise ValueError(f"unknown window {window!r}: choose gaussian or uniform")
+    known("window", window, ("gaussian", "uniform"))
     bias, dtype = 1.0 if window == "gaussian" else 49 / 48, output.dtype
     down, across = (placed(_window, (window, size, dtype), dtype, output.device) for size in output.shape[-2:])
     # Products of matrices: in float64 five times as fast as a convolution.
