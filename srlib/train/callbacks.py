@@ -92,10 +92,9 @@ class Validate(Callback):
 
     def at_log(self, trainer: "Trainer", row: dict) -> None:
         c, photos = trainer.config, self.store.tensor("val", trainer.config.validate_photos)
+        how = {"kernel": c.kernel, "scale": c.scale, "device": trainer.device}
         if trainer.rank == 0 and len(photos):
-            row["val_psnr"] = mean_psnr(
-                trainer.average.model, photos, c.task, kernel=c.kernel, scale=c.scale, device=trainer.device
-            )
+            row["val_psnr"] = mean_psnr(trainer.average.model, photos, c.task, **how)
 
 
 class NewGraphs(Callback):
