@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from time import perf_counter
 
@@ -106,7 +106,7 @@ class Trainer:
             store, "train", config.batch_size, config.patch, config.kernel, config.scale, config.seed, self.device,
             rank=self.rank, world_size=self.world,
         )  # fmt: skip
-        self.late = self.early.with_patch(config.late_patch or config.patch)
+        self.late = replace(self.early, patch=config.late_patch or config.patch)
         self.cards = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(self.cards):
             torch.manual_seed(config.seed)
