@@ -77,11 +77,10 @@ class StopIfNotFinite(Callback):
         finite = torch.isfinite(torch.stack([torch.stack(pair) for pair in trainer.recent]))
         if not bool(finite.all()):
             first = int((~finite).any(dim=1).nonzero()[0])
-            raise FloatingPointError(
-                f"the {'gradient' if finite[first, 0] else 'loss'} is not finite at step "
-                f"{trainer.step - len(finite) + 1 + first} (learning rate {trainer.config.learning_rate:g}): "
-                f"try a tenth of it, a longer warm-up, or gradient clipping (clip = {trainer.config.clip:g})"
-            )
+            what, config = "gradient" if finite[first, 0] else "loss", trainer.config
+            at = f"step {trainer.step - len(finite) + 1 + first} (learning rate {config.learning_rate:g})"
+            todo = f"try a tenth of it, a longer warm-up, or gradient clipping (clip = {config.clip:g})"
+            raise FloatingPointError(f"the {what} is not finite at {at}: {todo}")
 
 
 class Validate(Callback):
