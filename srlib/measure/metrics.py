@@ -90,7 +90,7 @@ def _window(window: str, size: int, dtype: torch.dtype) -> Tensor:
     if window == "gaussian":
         taps = torch.exp(-(torch.arange(11, dtype=dtype) - 5).square() / (2 * 1.5**2))
     taps = taps / taps.sum()
-    return F.conv1d(torch.eye(size, dtype=dtype)[:, None], taps[None, None])[:, 0].T
+    return F.conv1d(torch.eye(size, dtype=dtype)[:, None], taps[None, None])[:, 0].T.contiguous()
 
 
 def ssim_map(output: Tensor, target: Tensor, *, window: str) -> Tensor:
