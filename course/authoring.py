@@ -58,14 +58,12 @@ def expect(run_folder: Path, expected: Path = EXPECTED) -> list[Path]:
     """
     run, ledger = (json.loads((run_folder / f"{n}.json").read_text("utf-8")) for n in ("environment", "results"))
     far, paths = run["data"] != "sample", []
+    again = f"python -m course run --data FOLDER --budget {run['budget']} --seed {run['seed']} --only "
     for number, topic in FAR.items() if far else [("", run["budget"])]:
-        command = (
-            f"python -m course run --data FOLDER --budget {run['budget']} --seed {run['seed']} --only {number}"
-        )
         if part := {key: entry for key, entry in ledger.items() if key.startswith(number)}:
             paths.append(path := expected / f"{Path(run['data']).name}-{topic}.json")
             earlier = results.load_expected(path) if path.exists() else {}
-            command = command if far else run["command"]
+            command = again + number if far else run["command"]
             write_json(path, results.expect(part, command, run["machine"]["summary"], earlier))
     return paths
 

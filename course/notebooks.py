@@ -1,4 +1,4 @@
-"""The five pages as files: names, parameters, headings, and the stamp that ties outputs to code."""
+"""The pages as files: names, parameters, headings, and the stamp that ties outputs to code."""
 
 import hashlib
 import json
@@ -13,14 +13,8 @@ import papermill
 from srlib.errors import UsageError
 from srlib.files import ROOT, atomic
 
-NAMES = (
-    "01_data_preparation",
-    "02_subpixel_cnn",
-    "03_channel_experiments",
-    "04_checkerboard_artifacts",
-    "05_psnr_limits",
-)
 FOLDER = ROOT / "notebooks"  # the committed pages
+NAMES = tuple(path.stem for path in sorted(FOLDER.glob("[0-9][0-9]_*.ipynb")))  # in reading order
 PARAMETERS = {"DATA": "sample", "BUDGET": "quick", "SEED": 0, "DEVICE": "auto", "RUNS": "runs"}
 INJECTED, FAILED = "injected-parameters", "papermill-error-cell-tag"  # papermill's tags
 WIDGET = "application/vnd.jupyter.widget-view+json"

@@ -96,14 +96,12 @@ class Run:
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(data).name).strip("-.") or "photos"
         name += f"-{args.budget}-seed{args.seed}"
         self.folder, self.partial, self.earlier = (runs / (name + end) for end in ("", ".partial", ".old"))
-        code = [
-            path.read_text("utf-8") for part in ("srlib", "course") for path in sorted((ROOT / part).rglob("*.py"))
-        ]
+        files = sorted(file for part in ("srlib", "course") for file in (ROOT / part).rglob("*.py"))
+        code = [file.read_text("utf-8") for file in files]
         key = json.dumps([self.parameters, args.precision, self.photos, doctor.versions(), code])
         self.key = hashlib.sha256(key.encode()).hexdigest()[:16]
-        words = [
-            f"--{name}={getattr(args, name)}" for name in ("data", "runs", "budget", "device", "precision", "seed")
-        ]
+        asked = ("data", "runs", "budget", "device", "precision", "seed")
+        words = [f"--{name}={getattr(args, name)}" for name in asked]
         words += [f"--only={number}" for number in args.only or ()] + ["--keep-going"] * args.keep_going
         self.command = shlex.join(["python", "-m", "course", "run", *words])
         runs.mkdir(parents=True, exist_ok=True)

@@ -76,10 +76,9 @@ def results_page(folder: Path) -> str:
         parts.append("The photos are a few bundled ones: the numbers are an illustration, not a verdict.")
     parts.append(f"## The results\n\n{results.table_markdown(results.headline(ledger))}")
     if (differences := run.get("not_as_expected")) is not None:
-        parts.append(
-            "All are within the tolerances of `expected/`." if not differences else "Not as in `expected/`:"
-        )
-        parts.append("\n".join(f"* {difference}" for difference in differences))
+        told = [f"* {difference}" for difference in differences]
+        parts.append("Not as in `expected/`:" if told else "All are within the tolerances of `expected/`.")
+        parts.append("\n".join(told))
     parts.append(f"## All that the pages recorded\n\n{results.table_markdown(ledger)}")
     if run:
         parts.append(f"## The environment\n\n```json\n{json.dumps(run, indent=1)}\n```")

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 
-from srlib.errors import UsageError
+from srlib.errors import UsageError, known
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 
@@ -17,12 +16,9 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         name = next(kind for kind in there if there[kind])
     kind = str(name).split(":")[0]
-    if kind not in there:
-        raise UsageError(f"unknown device {name!r}: choose auto, cpu, cuda or mps")
+    known("device", kind, ("auto", *there))
     if not there[kind]:
-        raise UsageError(
-            f"device {name!r} is not there: PyTorch {torch.__version__} sees no {kind} on this machine"
-        )
+        raise UsageError(f"PyTorch {torch.__version__} sees no {kind} on this machine: choose auto or cpu")
     return torch.device(name)
 
 
@@ -32,18 +28,16 @@ def choose_precision(device: torch.device, wanted: str = "auto") -> tuple[torch.
     ``auto`` takes bfloat16 where the hardware multiplies it natively and is about twice as fast by it: CUDA from
     compute capability 8.0 on, CPUs with AMX or AVX512-BF16. Elsewhere bfloat16 is slower, and it takes float32.
     """
-    if wanted not in PRECISIONS:
-        raise UsageError(f"unknown precision {wanted!r}: choose from {', '.join(PRECISIONS)}")
+    known("precision", wanted, PRECISIONS)
     if wanted != "auto":
         return getattr(torch, wanted), f"{wanted} as asked"
     if device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
         native, name = major >= 8, f"{torch.cuda.get_device_name(device)}, compute capability {major}.{minor}"
     else:
-        tests = {"AMX": "_is_amx_tile_supported", "AVX512-BF16": "_is_avx512_bf16_supported"}
-        found = [name for name, test in tests.items() if getattr(torch.cpu, test, lambda: False)()]
-        native = device.type == "cpu" and bool(found)
-        name = f"CPU with {found[0]}" if native else device.type
+        tests = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+        native = device.type == "cpu" and any(getattr(torch.cpu, test, bool)() for test in tests)
+        name = device.type
     return (torch.bfloat16, f"bfloat16 autocast ({name})") if native else (torch.float32, f"float32 ({name})")
 
 
@@ -51,15 +45,13 @@ def choose_precision(device: torch.device, wanted: str = "auto") -> tuple[torch.
 def exact_float32() -> Iterator[None]:
     """float32 without TF32, to which cuDNN rounds convolutions (10 bits of mantissa) unasked: what is measured
     inside is comparable between a GPU and a CPU."""
-    backends: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
-    before = [backend.allow_tf32 for backend in backends]
+    cudnn, cublas = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, cublas.allow_tf32
     try:
-        for backend in backends:
-            backend.allow_tf32 = False
+        cudnn.allow_tf32 = cublas.allow_tf32 = False
         yield
     finally:
-        for backend, value in zip(backends, before):
-            backend.allow_tf32 = value
+        cudnn.allow_tf32, cublas.allow_tf32 = before
 
 
 def widest(device: torch.device) -> torch.dtype:

@@ -73,7 +73,7 @@ def test_photos_are_put_on_a_device_once_and_shared(store: Store) -> None:
     apart = replace(store, split={**store.split, "val": np.arange(1, 99, 2)})
     assert torch.equal(apart.photos("val"), apart.tensor("val"))
     batches = Batches(apart, "val", 8, 32, hold=True)
-    for each in (batches, batches.with_patch(64), Batches(apart, "val", 8, 64, hold=True)):
+    for each in (batches, replace(batches, patch=64), Batches(apart, "val", 8, 64, hold=True)):
         assert each.crops(0).shape == (8, 3, each.patch, each.patch)
     assert len(apart._held) == 1
     whole = store.photos("train")  # rows that lie together are not copied
@@ -116,10 +116,9 @@ def test_the_same_on_a_gpu(store: Store, hold: bool | None, patch: int) -> None:
         ({"batch_size": 3, "world_size": 2}, "multiple of the 2 processes; got 3"),
         ({"split": "val"}, "the split 'val' has no photos"),
         ({"split": "dev"}, "unknown split 'dev'"),
-        ({"step": -1}, "step must not be negative; got -1"),
     ],
 )
 def test_wrong_arguments_are_named(store: Store, options: dict, message: str) -> None:
-    some, step = replace(store, split={**store.split, "val": np.array([], int)}), options.pop("step", 0)
+    some = replace(store, split={**store.split, "val": np.array([], int)})
     with pytest.raises(ValueError, match=message):
-        Batches(**{"store": some, "split": "train", "batch_size": 4, "patch": 32} | options).batch(step)
+        Batches(**{"store": some, "split": "train", "batch_size": 4, "patch": 32} | options)

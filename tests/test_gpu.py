@@ -22,7 +22,7 @@ from srlib.device import choose_device, choose_precision, exact_float32
 from srlib.errors import UsageError
 from srlib.measure import evaluation
 from srlib.train.callbacks import Callback, Save
-from srlib.train.checkpoints import load, load_last, load_model
+from srlib.train.checkpoints import load, load_model, take_up
 from srlib.train.config import TrainConfig
 from srlib.train.losses import LOSSES, Adversarial
 from srlib.train.trainer import Trainer
@@ -155,7 +155,7 @@ def test_resumed_bit_for_bit_with_dropout(store: Store, tmp_path: Path) -> None:
     with pytest.raises(InterruptedError):
         train(store, config, callbacks=[Stop(), Save(tmp_path / "last.pt", 0)])
     resumed = Trainer(config, store, device=CARD, precision=torch.float32)
-    resumed.load_state_dict(load_last(tmp_path / "last.pt", config, CARD))
+    take_up(tmp_path / "last.pt", resumed)
     assert resumed.step == 10
     assert torch.equal(weights(resumed.run()), weights(whole))
 

@@ -26,7 +26,7 @@ def open_page(tmp_path, monkeypatch):
         ({"seed": -1}, "SEED must be a whole number from 0 on, got -1"),
         ({"seed": 1.5}, "SEED must be a whole number"),
         ({"data": "/no/such/folder"}, "/no/such/folder"),
-        pytest.param({"device": "cuda"}, "device 'cuda' is not there",
+        pytest.param({"device": "cuda"}, "sees no cuda on this machine",
                      marks=pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")),
     ],
 )  # fmt: skip

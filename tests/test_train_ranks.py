@@ -40,7 +40,7 @@ from srlib.data import open_store
 from srlib.errors import UsageError
 from srlib.train import ranks, trainer
 from srlib.train.callbacks import Callback, Save, StopIfTooLarge
-from srlib.train.checkpoints import load_last
+from srlib.train.checkpoints import load, take_up
 from srlib.train.config import TrainConfig
 
 CPU, LAST = ranks.start(torch.device("cpu")), Path(sys.argv[1]) / "last.pt"
@@ -67,8 +67,8 @@ try:
 except InterruptedError:
     dist.barrier()
 resumed = make(config)
-state = load_last(LAST, config, CPU)
-resumed.load_state_dict(state)
+take_up(LAST, resumed)
+state = load(LAST)
 resumed.run()
 told = {"from": state["step"], "weights": total(resumed)}
 told["same"] = all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), resumed.model.parameters()))
@@ -82,7 +82,7 @@ def limited(lr):
     return forward(lr)
 large.model.forward = limited
 try:
-    StopIfTooLarge().check(large)
+    StopIfTooLarge().around(large)
 except UsageError as error:
     told["too large"] = str(error)
 

@@ -12,7 +12,7 @@ import torch
 from srlib.data import Batches, open_store
 from srlib.errors import UsageError
 from srlib.train.callbacks import Callback, Measure, Save, fits
-from srlib.train.checkpoints import load, load_last, load_model, run_in, save
+from srlib.train.checkpoints import load, load_model, run_in, save, take_up
 from srlib.train.config import TrainConfig
 from srlib.train.optimisers import Average
 from srlib.train.trainer import Trainer
@@ -91,7 +91,7 @@ def test_resume_is_bit_for_bit(store, tmp_path, name):
     for step in (3, 6, math.inf):
         parts.append(Trainer(config, store, precision=torch.float32, callbacks=[Stop(step + 3), Save(last, 0)]))
         if last.exists():
-            parts[-1].load_state_dict(load_last(last, config, torch.device("cpu")))
+            take_up(last, parts[-1])
         with pytest.raises(InterruptedError) if step < 12 else nullcontext():
             parts[-1].run()
         assert load(last)["step"] == min(step, 12)
@@ -100,7 +100,7 @@ def test_resume_is_bit_for_bit(store, tmp_path, name):
     rows = [[{**row, "seconds": 0} for row in trainer.history] for trainer in (whole, parts[-1])]
     assert rows[0] == rows[1]
     with pytest.raises(UsageError, match=r"learning_rate: 0\.002 there, 0\.5 here"):
-        load_last(last, replace(config, learning_rate=0.5), torch.device("cpu"))
+        take_up(last, Trainer(replace(config, learning_rate=0.5), store, precision=torch.float32))
 
 
 def test_a_training_of_another_version_is_refused_in_words(store, tmp_path):

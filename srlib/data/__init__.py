@@ -3,5 +3,3 @@
 from srlib.data.batches import Batches
 from srlib.data.build import open_store
 from srlib.data.store import CROPS, SIDE, SPLITS, Store
-
-__all__ = ["CROPS", "SIDE", "SPLITS", "Batches", "Store", "open_store"]

@@ -1,6 +1,6 @@
 """Training batches: a pure function of seed and step, with LR made on the device."""
 
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -56,14 +56,8 @@ class Batches:
         if self.hold is None:
             self.hold = self.device.type != "cpu" and self.store.fits(self.split, self.device)
 
-    def with_patch(self, patch: int) -> "Batches":
-        """The same photos, held once, in crops of another size."""
-        return replace(self, patch=patch)
-
     def draw(self, step: int) -> Draw:
         """The crops of a step, this rank's part."""
-        if step < 0:
-            raise ValueError(f"step must not be negative; got {step}")
         rows, seed = self.store.rows(self.split), self.seed % 2**63
         epoch, place = np.divmod(np.arange(step * self.batch_size, (step + 1) * self.batch_size), len(rows))
         chosen = [_order(seed, e, len(rows))[place[epoch == e]] for e in np.unique(epoch).tolist()]

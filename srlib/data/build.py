@@ -98,10 +98,8 @@ def build_store(source: Source, crop: str, target: Path, max_bad: float) -> None
         bad, total = record["bad"], len(source.photos) + len(source.bad)
         if 100 * len(bad) > max_bad * total:
             what = f"{len(bad):,} of {total:,} photos are bad, more than {max_bad:g} %:\n{_listing(bad, target)}"
-            need = -(-100 * len(bad) // total)
-            raise DataError(
-                f"{what}\nrepair or remove them, or: python -m srlib cache --data ... --max-bad {need}"
-            )
+            todo = f"or: python -m srlib cache --data ... --max-bad {-(-100 * len(bad) // total)}"
+            raise DataError(f"{what}\nrepair or remove them, {todo}")
         if max(record["split"], default=-1) < 0:
             reasons = _listing(bad | record["skipped"], target, "left out")
             raise UsageError(f"no usable photos in {printable(source.root)}:\n{reasons}")

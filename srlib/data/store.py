@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from srlib.device import free_bytes
+from srlib.errors import known
 
 SIDE = 176
 SPLITS = ("train", "val", "test")
@@ -41,9 +42,8 @@ class Store:
         return {name: len(self.split[name]) for name in SPLITS}
 
     def rows(self, split: str) -> np.ndarray:
-        """The rows of one split, ascending. Raises ValueError for an unknown one."""
-        if split not in SPLITS:
-            raise ValueError(f"unknown split {split!r}: choose from {', '.join(SPLITS)}")
+        """The rows of one split, ascending. Raises UsageError for an unknown one."""
+        known("split", split, SPLITS)
         return self.split[split]
 
     def tensor(self, split: str, limit: int | None = None) -> Tensor:

@@ -10,10 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from srlib.device import widest
-from srlib.images.color import to_gray, to_ycbcr
+from srlib.errors import known
+from srlib.images.color import to_ycbcr
 from srlib.images.degrade import placed
 
-CHANNELS = ("as-is", "gray", "y-full", "y", "cb", "cr")
+CHANNELS = ("as-is", "y", "y-full", "cb", "cr")
 AVERAGES = ("none", "images", "mse")
 
 
@@ -24,18 +25,16 @@ def wide(x: Tensor) -> Tensor:
 
 def select_channels(x: Tensor, channels: str) -> Tensor:
     """What is scored: all channels ``as-is``, limited-range luma ``y`` (the habit of super-resolution papers),
-    full-range luma ``gray`` (a single channel as it is) or ``y-full``, or full-range chroma, ``cb`` or ``cr``."""
-    if channels not in CHANNELS:
-        raise ValueError(f"unknown channels {channels!r}: choose from {', '.join(CHANNELS)}")
-    if channels == "as-is" or (channels == "gray" and x.shape[-3] == 1):
+    full-range luma ``y-full``, or full-range chroma, ``cb`` or ``cr``."""
+    known("channels", channels, CHANNELS)
+    if channels == "as-is":
         return x
-    if channels in ("gray", "y-full"):
-        return to_gray(x)
-    return to_ycbcr(x, limited=channels == "y").split(1, dim=-3)[("y", "cb", "cr").index(channels)]
+    place = {"y": 0, "y-full": 0, "cb": 1, "cr": 2}[channels]
+    return to_ycbcr(x, limited=channels == "y")[..., place : place + 1, :, :]
 
 
-def _scored(output: Tensor, target: Tensor, border: int, channels: str, clamp: bool) -> list[Tensor]:
-    """Both pictures, checked, without their border, in the channels to score."""
+def _scored(output: Tensor, target: Tensor, border: int, channels: str) -> list[Tensor]:
+    """Both pictures, checked, without their border, in the channels to score; the output clamped to [0, 1]."""
     if output.shape != target.shape or output.ndim != 4:
         shapes = f"{tuple(output.shape)} and {tuple(target.shape)}"
         raise ValueError(f"need two equal shapes [N, C, H, W], got {shapes}")
@@ -43,12 +42,12 @@ def _scored(output: Tensor, target: Tensor, border: int, channels: str, clamp: b
     if border < 0 or 2 * border >= min(height, width):
         raise ValueError(f"crop_border {border} leaves nothing of {(height, width)} pixels")
     inner = (..., slice(border, height - border), slice(border, width - border))
-    return [select_channels(x[inner], channels) for x in (output.clamp(0, 1) if clamp else output, target)]
+    return [select_channels(x[inner], channels) for x in (output.clamp(0, 1), target)]
 
 
-def mse(output: Tensor, target: Tensor, *, crop_border: int, channels: str, clamp: bool = True) -> Tensor:
+def mse(output: Tensor, target: Tensor, *, crop_border: int, channels: str) -> Tensor:
     """Mean squared error of each image, ``[N]``, for pictures in [0, 1]; see :func:`psnr`."""
-    output, target = _scored(output, target, crop_border, channels, clamp)
+    output, target = _scored(output, target, crop_border, channels)
     return (wide(output) - wide(target)).square().mean(dim=(1, 2, 3))
 
 
@@ -65,38 +64,33 @@ def mse_of_decibel(decibel: float) -> float:
 
 
 def psnr(
-    output: Tensor, target: Tensor, *, crop_border: int, channels: str, average: str, clamp: bool = True,
-    max_value: float | str = 1.0,
+    output: Tensor, target: Tensor, *, crop_border: int, channels: str, average: str, max_value: float | str = 1.0,
 ) -> Tensor:  # fmt: skip
     """Peak signal-to-noise ratio in dB; each choice that moves a published number is an argument.
 
     ``crop_border``: pixels left out along every edge (0, or the scale, in most papers). ``channels``: see
     :func:`select_channels`. ``average``: ``none`` gives ``[N]``; ``images`` is the mean of the images' decibels;
-    ``mse`` the decibels of their mean MSE, never above it (Jensen's inequality). ``clamp``: to [0, 1] first, as a
-    picture file would. ``max_value``: the peak; ``"image"``, the largest value within each target, as the lecture
-    describes it, gives no comparable number."""
-    if average not in AVERAGES:
-        raise ValueError(f"unknown average {average!r}: choose from {', '.join(AVERAGES)}")
-    errors = mse(output, target, crop_border=crop_border, channels=channels, clamp=clamp)
+    ``mse`` the decibels of their mean MSE, never above it (Jensen's inequality). ``max_value``: the peak;
+    ``"image"``, the largest value within each target, as the lecture describes it, gives no comparable number.
+    The output is clamped to [0, 1] first, as a picture file would."""
+    known("average", average, AVERAGES)
+    errors = mse(output, target, crop_border=crop_border, channels=channels)
     peak: Any = max_value
     if max_value == "image":
         if average == "mse":
             raise ValueError("a peak per image cannot be applied to the mean MSE: use average='images'")
-        peak = _scored(output, target, crop_border, channels, clamp)[1].amax(dim=(1, 2, 3))
+        peak = _scored(output, target, crop_border, channels)[1].amax(dim=(1, 2, 3))
     values = to_decibel(errors.mean() if average == "mse" else errors, peak)
     return values.mean() if average == "images" else values
 
 
 def _window(window: str, size: int, dtype: torch.dtype) -> Tensor:
     """The matrix ``[size - n + 1, size]`` that takes the weighted mean of every n neighbours of an axis."""
-    taps = torch.full((7,), 1 / 7, dtype=dtype)
+    taps = torch.ones(7, dtype=dtype)
     if window == "gaussian":
         taps = torch.exp(-(torch.arange(11, dtype=dtype) - 5).square() / (2 * 1.5**2))
-        taps = taps / taps.sum()
-    matrix = taps.new_zeros(size - len(taps) + 1, size)
-    for offset, tap in enumerate(taps):
-        matrix.diagonal(offset).fill_(tap)
-    return matrix
+    taps = taps / taps.sum()
+    return F.conv1d(torch.eye(size, dtype=dtype)[:, None], taps[None, None])[:, 0].T.contiguous()
 
 
 def ssim_map(output: Tensor, target: Tensor, *, window: str) -> Tensor:
@@ -104,8 +98,7 @@ def ssim_map(output: Tensor, target: Tensor, *, window: str) -> Tensor:
 
     ``gaussian``: 11 x 11, sigma 1.5, biased variances. ``uniform``: 7 x 7, sample variances, as in scikit-image.
     """
-    if window not in ("gaussian", "uniform"):
-        raise ValueError(f"unknown window {window!r}: choose gaussian or uniform")
+    known("window", window, ("gaussian", "uniform"))
     bias, dtype = 1.0 if window == "gaussian" else 49 / 48, output.dtype
     down, across = (placed(_window, (window, size, dtype), dtype, output.device) for size in output.shape[-2:])
     # Products of matrices: in float64 five times as fast as a convolution.
@@ -117,7 +110,7 @@ def ssim_map(output: Tensor, target: Tensor, *, window: str) -> Tensor:
 
 def ssim(output: Tensor, target: Tensor, *, crop_border: int, channels: str, window: str = "gaussian") -> Tensor:
     """Mean structural similarity of each image, ``[N]``, at most 1, with the conventions of :func:`psnr`."""
-    output, target = _scored(output, target, crop_border, channels, clamp=True)
+    output, target = _scored(output, target, crop_border, channels)
     return ssim_map(wide(output), wide(target), window=window).mean(dim=(1, 2, 3))
 
 
@@ -132,7 +125,7 @@ def patch_distance(output: Tensor, target: Tensor) -> Tensor:
     The sliced Wasserstein distance (Rabin et al. 2011; Karras et al. 2018): all patches, wherever they lie, are
     projected on 64 fixed directions without a mean, and the sorted projections compared. It asks whether the
     output has the texture of photos, not whether that is in its place (Blau and Michaeli 2018: perception)."""
-    output, target = _scored(output, target, 0, "as-is", clamp=True)
+    output, target = _scored(output, target, 0, "as-is")
     kernels = placed(_directions, (output.shape[1],), output.dtype, output.device)
     ours, theirs = (F.conv2d(x, kernels).flatten(2).sort(dim=2).values for x in (output, target))
     return 255 * wide((ours - theirs).abs().mean(dim=(1, 2)))

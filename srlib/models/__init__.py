@@ -7,13 +7,6 @@ channels into scale x scale pixels, and optionally an interpolation of the input
 from srlib.models.bodies import CollapsibleConv2d
 from srlib.models.cost import count_multiply_adds, count_parameters, layer_table, milliseconds
 from srlib.models.folding import folded
-from srlib.models.heads import HEADS, TiedConv2d, icnr_, initialise_, tying
-from srlib.models.networks import (
-    MODELS, Consistent, Interpolation, LumaOnly, PerChannel, SelfEnsemble, build, upscaler,
-)  # fmt: skip
-
-__all__ = [
-    "HEADS", "MODELS", "CollapsibleConv2d", "Consistent", "Interpolation", "LumaOnly", "PerChannel", "SelfEnsemble",
-    "TiedConv2d", "build", "count_multiply_adds", "count_parameters", "folded", "icnr_", "initialise_",
-    "layer_table", "milliseconds", "tying", "upscaler",
-]  # fmt: skip
+from srlib.models.heads import HEADS, TiedConv2d, icnr_, tying
+from srlib.models.networks import MODELS, Consistent, Interpolation, LumaOnly, PerChannel, SelfEnsemble, build
+from srlib.models.networks import upscaler as upscaler

@@ -29,28 +29,25 @@ class Axis:
         self.before = (reach - padding) // stride  # d: rows of zeros before the LR picture (negative: never read)
         self.taps = self.before + (stride - 1 + padding) // stride + 1  # of a sub-kernel, its zeros included
         self.extra = reach + 1 - stride - 2 * padding + self.output_padding  # rows beyond stride * size
+        self.front = -padding % stride  # where tap 0 stands among the phases that it is read by
         self.after = self.taps - 1 - self.before - -self.extra // stride  # rows of zeros after the LR picture
 
-    def index(self) -> Tensor:
-        """Which tap phase a reads through column j: ``[stride, taps]``, -1 where none exists."""
-        phases, columns = torch.arange(self.stride)[:, None], torch.arange(self.taps)
-        position = self.stride * (self.before - columns) + phases + self.padding
-        tap = torch.div(position, self.dilation, rounding_mode="floor")
-        exists = (position % self.dilation == 0) & (tap >= 0) & (tap < self.kernel)
-        return torch.where(exists, tap, -1)
+    def split(self, kernel: Tensor) -> Tensor:
+        """``[..., kernel]`` to the sub-kernels of the phases ``[..., taps, stride]``, 0 where there is no tap."""
+        spread = kernel.new_zeros(*kernel.shape[:-1], self.taps * self.stride)
+        spread[..., self.front :: self.dilation][..., : self.kernel] = kernel
+        return spread.unflatten(-1, (self.taps, self.stride)).flip(-2)
 
 
 def taps_per_phase(kernel: int, stride: int, padding: int = 0) -> list[int]:
     """How many taps reach an output pixel of each phase, along an axis: equal if the stride divides the kernel."""
-    return (Axis(kernel, stride, padding).index() >= 0).sum(dim=1).tolist()
+    return Axis(kernel, stride, padding).split(torch.ones(kernel, dtype=torch.int)).sum(dim=0).tolist()
 
 
 def to_subpixel_weight(weight: Tensor, rows: Axis, columns: Axis, groups: int = 1) -> Tensor:
     """The re-indexing itself, differentiable: ``[c, o / groups, ky, kx]`` to ``[o sy sx, c / groups, ty, tx]``."""
-    padded = nn.functional.pad(weight, (0, 1, 0, 1))  # index -1 then reads a zero
-    picked = padded[:, :, rows.index()[:, None, :, None], columns.index()[None, :, None, :]]
-    picked = picked.unflatten(0, (groups, -1))  # group, c, o, a, b, j, l
-    return picked.permute(0, 2, 3, 4, 1, 5, 6).flatten(0, 3)
+    parts = rows.split(columns.split(weight).movedim(2, -1)).unflatten(0, (groups, -1))  # group, c, o, l, b, j, a
+    return parts.permute(0, 2, 6, 4, 1, 5, 3).flatten(0, 3)
 
 
 class SubPixelConv(nn.Module):
@@ -94,8 +91,9 @@ def to_subpixel(layer: nn.ConvTranspose2d) -> SubPixelConv:
     return SubPixelConv(with_weights(conv, weight, bias), rows, columns)
 
 
-def _with_axes(conv: nn.Conv2d, scale: int) -> SubPixelConv:
-    """A convolution that ``nn.PixelShuffle`` follows, with its geometry; to be read, not to be run."""
+def _with_axes(conv: nn.Conv2d, shuffle: nn.PixelShuffle) -> SubPixelConv:
+    """The two with their geometry; to be read, not to be run."""
+    scale = shuffle.upscale_factor
     if conv.stride != (1, 1) or conv.dilation != (1, 1):
         raise ValueError(f"only stride 1 and dilation 1 can be converted, got {conv.stride} and {conv.dilation}")
     if conv.padding_mode != "zeros":
@@ -110,10 +108,8 @@ def to_transposed(layer: SubPixelConv | nn.Sequential) -> nn.ConvTranspose2d:
     """The transposed convolution that computes what a :class:`SubPixelConv`, or an
     ``nn.Sequential(nn.Conv2d, nn.PixelShuffle)``, computes. ValueError for what no transposed convolution can do:
     a bias that differs between phases, a weight where it has no tap ..."""
-    if isinstance(layer, nn.Sequential) and len(layer) == 2:
-        first, last = layer
-        if type(first) is nn.Conv2d and isinstance(last, nn.PixelShuffle):
-            layer = _with_axes(first, last.upscale_factor)
+    if isinstance(layer, nn.Sequential) and [*map(type, layer)] == [nn.Conv2d, nn.PixelShuffle]:
+        layer = _with_axes(*layer)
     if not isinstance(layer, SubPixelConv):
         raise TypeError(f"only a convolution followed by nn.PixelShuffle can be converted, got {layer}")
     conv, area = layer.conv, layer.rows.stride * layer.columns.stride

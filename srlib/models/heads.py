@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from srlib.errors import UsageError
+from srlib.errors import UsageError, known
 from srlib.images.degrade import placed
 from srlib.models.folding import Folding
 
@@ -21,19 +21,21 @@ def icnr_(weight: Tensor, scale: int, init: Callable[[Tensor], Tensor] = nn.init
         return weight.copy_(kernel.repeat_interleave(scale**2, dim=0))
 
 
-def initialise_(module: nn.Module, scheme: str) -> nn.Module:
-    """Initialise all convolutions: ``default`` (PyTorch's), ``orthogonal`` (the lecture's) or ``kaiming``."""
-    orthogonal = partial(nn.init.orthogonal_, gain=nn.init.calculate_gain("relu"))
-    kaiming = partial(nn.init.kaiming_normal_, nonlinearity="relu")
-    schemes = {"default": None, "orthogonal": orthogonal, "kaiming": kaiming}
-    if scheme not in schemes:
-        raise ValueError(f"unknown initialisation {scheme!r}: choose from {', '.join(schemes)}")
+INITIALISATIONS = {
+    "default": None,  # PyTorch's own
+    "orthogonal": partial(nn.init.orthogonal_, gain=2**0.5),  # the lecture's
+    "kaiming": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
+}
+
+
+def initialise_(module: nn.Module, scheme: str) -> None:
+    """Initialise all convolutions by one of ``INITIALISATIONS``; biases, if any, become 0."""
+    known("initialisation", scheme, INITIALISATIONS)
     for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and (fill := schemes[scheme]):
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and (fill := INITIALISATIONS[scheme]):
             fill(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-    return module
 
 
 def tying(scale: int, kernel: int, order: int) -> Tensor:

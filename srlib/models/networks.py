@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from srlib.errors import UsageError
+from srlib.errors import UsageError, known
 from srlib.images.color import from_ycbcr, split_channels, to_ycbcr
 from srlib.images.degrade import degrade, least_norm, upsample
 from srlib.images.tasks import TASKS
@@ -96,15 +96,13 @@ def upscaler(
     depth: int = 3, head: str = "subpixel", skip: str | None = "bicubic", init: str = "default",
     batch_norm: bool = False, dropout: float = 0.0, collapsed: bool = False,
 ) -> nn.Module:  # fmt: skip
-    """A network from its parts; every named model is one call of this. ValueError for an unknown name.
+    """A network from its parts; every named model is one call of this. UsageError for an unknown name.
 
     ``body`` is ``plain`` (the lecture's) or a kind of :func:`srlib.models.bodies.residual_body`; ``depth`` counts
     its inner 3x3 layers or its blocks, ``width`` their channels. ``init`` is for all but the heads that start from
     ICNR. ``collapsed`` builds what :func:`folded` leaves."""
-    if head not in HEADS:
-        raise ValueError(f"unknown head {head!r}: choose from {', '.join(HEADS)}")
-    if body not in BODIES:
-        raise ValueError(f"unknown body {body!r}: choose from {', '.join(BODIES)}")
+    known("head", head, HEADS)
+    known("body", body, BODIES)
     if body == "plain":
         trunk, features = plain_body(in_channels, width, depth, batch_norm, dropout), width // 2
     elif batch_norm or dropout:
@@ -137,8 +135,6 @@ MODELS: dict[str, dict] = {
 
 def build(name: str, task: str = "rgb-rgb", scale: int = 4, **options) -> nn.Module:
     """A named network for a task, with any argument of :func:`upscaler` changed by ``options``."""
-    if name not in MODELS:
-        raise ValueError(f"unknown model {name!r}: choose from {', '.join(MODELS)}")
-    if task not in TASKS:
-        raise ValueError(f"unknown task {task!r}: choose from {', '.join(TASKS)}")
+    known("model", name, MODELS)
+    known("task", task, TASKS)
     return upscaler(*TASKS[task], **{"scale": scale, **MODELS[name], **options})

@@ -47,16 +47,10 @@ def fits(attempt: Callable[[int], object], size: int) -> bool:
 
 
 class StopIfTooLarge(Callback):
-    """On a GPU, tries the largest batch to come on copies of network and loss. UsageError on every rank if one of
+    """For GPUs: tries the largest batch to come on copies of network and loss. UsageError on every rank if one of
     them has no room, with a size that fits."""
 
     def around(self, trainer: "Trainer") -> AbstractContextManager[Any]:
-        if trainer.device.type != "cpu":
-            self.check(trainer)
-        return nullcontext()
-
-    def check(self, trainer: "Trainer") -> None:
-        """Now; every rank has to call it."""
         config, trial = trainer.config, copy(trainer)
         trial.network, trial.loss = deepcopy((trainer.model, trainer.loss))
         side, (channels, out) = max(config.patch, config.late_patch), TASKS[config.task]
@@ -73,6 +67,7 @@ class StopIfTooLarge(Callback):
             advice = f"one of {size * trainer.world} does" if size else "choose a smaller patch or network"
             batch = f"batch_size (--batch-size): {config.batch_size} crops of {side} pixels"
             raise UsageError(f"{batch} do not fit into the memory of {trainer.device}: {advice}")
+        return nullcontext()
 
 
 class StopIfNotFinite(Callback):
@@ -82,11 +77,10 @@ class StopIfNotFinite(Callback):
         finite = torch.isfinite(torch.stack([torch.stack(pair) for pair in trainer.recent]))
         if not bool(finite.all()):
             first = int((~finite).any(dim=1).nonzero()[0])
-            raise FloatingPointError(
-                f"the {'gradient' if finite[first, 0] else 'loss'} is not finite at step "
-                f"{trainer.step - len(finite) + 1 + first} (learning rate {trainer.config.learning_rate:g}): "
-                f"try a tenth of it, a longer warm-up, or gradient clipping (clip = {trainer.config.clip:g})"
-            )
+            what, config = "gradient" if finite[first, 0] else "loss", trainer.config
+            at = f"step {trainer.step - len(finite) + 1 + first} (learning rate {config.learning_rate:g})"
+            todo = f"try a tenth of it, a longer warm-up, or gradient clipping (clip = {config.clip:g})"
+            raise FloatingPointError(f"the {what} is not finite at {at}: {todo}")
 
 
 class Validate(Callback):
@@ -97,10 +91,9 @@ class Validate(Callback):
 
     def at_log(self, trainer: "Trainer", row: dict) -> None:
         c, photos = trainer.config, self.store.tensor("val", trainer.config.validate_photos)
+        how = {"kernel": c.kernel, "scale": c.scale, "device": trainer.device}
         if trainer.rank == 0 and len(photos):
-            row["val_psnr"] = mean_psnr(
-                trainer.average.model, photos, c.task, kernel=c.kernel, scale=c.scale, device=trainer.device
-            )
+            row["val_psnr"] = mean_psnr(trainer.average.model, photos, c.task, **how)
 
 
 class NewGraphs(Callback):
@@ -148,11 +141,8 @@ class Bar(Callback):
 
     @contextmanager
     def around(self, trainer: "Trainer"):
-        total, name = trainer.config.steps, f"{trainer.config.model} {trainer.config.task}"
-        hidden = trainer.rank > 0
-        with tqdm(
-            total=total, initial=trainer.step, unit="step", desc=name, leave=False, disable=hidden
-        ) as self.bar:
+        c, how = trainer.config, {"unit": "step", "leave": False, "disable": trainer.rank > 0}
+        with tqdm(total=c.steps, initial=trainer.step, desc=f"{c.model} {c.task}", **how) as self.bar:
             yield
 
     def after_step(self, trainer: "Trainer") -> None:

@@ -31,41 +31,36 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict:
     try:
         content = torch.load(path, map_location=device, weights_only=True)
     except Exception:  # of many types; PyTorch's words may recommend to run the file's code: not passed on
-        raise UsageError(
-            f"{path}: not a checkpoint of srlib: it is damaged, or holds pickled code, which srlib never runs; "
-            "save the state_dict of its network, or train it anew by python -m srlib train"
-        ) from None
+        content = None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UsageError(f"{path}: not a checkpoint of srlib (no format mark)")
+        why = "it is damaged, comes from elsewhere, or holds pickled code, which srlib never runs"
+        raise UsageError(f"{path}: not a checkpoint of srlib: {why}; make it anew by python -m srlib train")
     return content
 
 
-def load_last(path: Path, config: TrainConfig, device: torch.device) -> dict:
-    """The state of an interrupted training, for ``Trainer.load_state_dict``; UsageError with the differences where
-    it belongs to another config."""
-    state = load(path, device)
+def take_up(path: Path, trainer: "Trainer") -> None:
+    """Go on with an interrupted training; UsageError where it is one of another config, with the differences, or
+    of another version."""
+    state, here = load(path, trainer.device), asdict(trainer.config)
     there = state["config"]
-    lines = [f"  {k}: {there.get(k)!r} there, {v!r} here" for k, v in asdict(config).items() if there.get(k) != v]
-    if lines:
+    if lines := [f"  {k}: {there.get(k)!r} there, {v!r} here" for k, v in here.items() if there.get(k) != v]:
         raise UsageError(f"{path} belongs to another training:\n" + "\n".join(lines))
-    return state
+    try:
+        trainer.load_state_dict(state)
+    except (KeyError, ValueError):
+        raise UsageError(f"{path}: a training of another version, which cannot go on: begin it anew") from None
 
 
 def run_in(folder: Path, trainer: "Trainer", resume: bool) -> str:
     """Train to the end, from ``last.pt`` to ``resume``; write ``history.json``, then ``model.pt`` (averages).
     What was done in one line."""
     if resume:
-        state = load_last(last := folder / "last.pt", trainer.config, trainer.device)
-        try:
-            trainer.load_state_dict(state)
-        except (KeyError, ValueError):
-            raise UsageError(f"{last}: a training of another version, which cannot go on: begin it anew") from None
+        take_up(folder / "last.pt", trainer)
     trainer.run()
     if trainer.rank == 0:
         write_json(folder / "history.json", trainer.history)
-        save(
-            folder / "model.pt", {"config": asdict(trainer.config), "average": trainer.average.model.state_dict()}
-        )
+        model = {"config": asdict(trainer.config), "average": trainer.average.model.state_dict()}
+        save(folder / "model.pt", model)
     row = trainer.history[-1]
     score = f", validation {row['val_psnr']:.2f} dB" if "val_psnr" in row else ""
     return f"{row['step']:,} steps in {row['seconds']:.0f} s{score}"

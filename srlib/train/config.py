@@ -10,7 +10,7 @@ from srlib.errors import UsageError
 from srlib.images.degrade import INTERPOLATIONS
 from srlib.images.tasks import DEGRADATIONS, TASKS
 from srlib.models.bodies import BODIES
-from srlib.models.heads import HEADS
+from srlib.models.heads import HEADS, INITIALISATIONS
 from srlib.models.networks import MODELS, upscaler
 from srlib.train.losses import LOSSES
 
@@ -23,7 +23,7 @@ _OPTION_LIMITS: dict[str, dict[str, Any]] = {
     "body": {"choices": BODIES},
     "head": {"choices": tuple(HEADS)},
     "skip": {"choices": tuple(INTERPOLATIONS)},
-    "init": {"choices": ("default", "orthogonal", "kaiming")},
+    "init": {"choices": tuple(INITIALISATIONS)},
     "width": {"low": 1},
     "depth": {"low": 0},
     "dropout": {"low": 0, "below": 1},

@@ -4,21 +4,12 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import l1_loss, mse_loss, softplus
 
 from srlib.images.degrade import degrade, upsample
 from srlib.measure.metrics import ssim_map
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-
-
-def mse_loss(output: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error; its minimiser is the conditional mean."""
-    return nn.functional.mse_loss(output, target)
-
-
-def l1_loss(output: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute error; its minimiser is the conditional median."""
-    return (output - target).abs().mean()
 
 
 def charbonnier_loss(output: Tensor, target: Tensor, epsilon: float = 1e-3) -> Tensor:
@@ -44,6 +35,7 @@ def perceptual_loss(output: Tensor, target: Tensor) -> Tensor:
     return mse_loss(output, target) + 0.003 * lpips_loss(output, target)
 
 
+# The minimiser of the first is the conditional mean, that of the second the conditional median.
 _ALL = (mse_loss, l1_loss, charbonnier_loss, ssim_loss, lpips_loss, perceptual_loss)
 LOSSES: dict[str, Loss] = {loss.__name__.removesuffix("_loss"): loss for loss in _ALL}
 
@@ -91,7 +83,6 @@ class Adversarial:
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
         self.judge.to(output.device).requires_grad_(True)
-        softplus = nn.functional.softplus
         fake, real = self.judge(torch.cat([output.detach(), target])).chunk(2)
         loss = softplus(fake).mean() + softplus(-real).mean()
         self.optimiser.zero_grad(set_to_none=True)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from time import perf_counter
 
@@ -49,9 +49,7 @@ class Trainer:
 
     def run(self) -> "Trainer":
         """Train to the end; FloatingPointError: not finite; UsageError: a batch too large for the GPU's memory."""
-        with ExitStack() as stack:
-            stack.enter_context(torch.random.fork_rng(self.cards))
-            stack.enter_context(exact_float32())
+        with torch.random.fork_rng(self.cards), exact_float32(), ExitStack() as stack:
             for callback in self.callbacks:
                 stack.enter_context(callback.around(self))
             set_random_state(self.random, self.device)
@@ -108,7 +106,7 @@ class Trainer:
             store, "train", config.batch_size, config.patch, config.kernel, config.scale, config.seed, self.device,
             rank=self.rank, world_size=self.world,
         )  # fmt: skip
-        self.late = self.early.with_patch(config.late_patch or config.patch)
+        self.late = replace(self.early, patch=config.late_patch or config.patch)
         self.cards = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(self.cards):
             torch.manual_seed(config.seed)
@@ -123,7 +121,9 @@ class Trainer:
         self.network = ranks.in_parallel(self.model)
         self.objective = self.forward_and_loss
         self.examples: Callable = partial(task_pair, task=config.task, kernel=config.kernel, scale=config.scale)
-        self.callbacks = [StopIfTooLarge(), StopIfNotFinite(), Validate(store), *callbacks]
+        self.callbacks = [StopIfNotFinite(), Validate(store), *callbacks]
+        if self.device.type != "cpu":
+            self.callbacks.insert(0, StopIfTooLarge())
         if compile and loss is None:  # as CUDA graphs, where there is CUDA; a critic, say, changes as it is called
             fast = partial(torch.compile, dynamic=False, mode="reduce-overhead")
             self.examples, self.objective = fast(self.examples), fast(self.objective)
