@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``upscale``."""
     parser.epilog = f"""NAME.jpg becomes NAME_x4.jpg beside it (by --width 1920, NAME_w1920.jpg). JPEG, PNG, WebP
         and TIFF stay what they are, others become PNG. Folders are searched to the bottom; pictures in them whose
-        names end so, or in {COMPARED}, are passed over as outputs of earlier runs, unless you name them yourself."""
+        names end so, or in {COMPARED}, are passed over as outputs of earlier runs: name them yourself for them."""
     add = parser.add_argument
     add("photos", nargs="+", metavar="PHOTO", type=Path, help="a photo, or a folder of photos")
     add("--output", metavar="FILE|FOLDER", help="FILE for one photo, or a FOLDER, made if it is missing")
