@@ -8,5 +8,13 @@ from srlib.models.bodies import CollapsibleConv2d
 from srlib.models.cost import count_multiply_adds, count_parameters, layer_table, milliseconds
 from srlib.models.folding import folded
 from srlib.models.heads import HEADS, TiedConv2d, icnr_, tying
-from srlib.models.networks import MODELS, Consistent, Interpolation, LumaOnly, PerChannel, SelfEnsemble, build
-from srlib.models.networks import upscaler
+from srlib.models.networks import (
+    MODELS,
+    Consistent,
+    Interpolation,
+    LumaOnly,
+    PerChannel,
+    SelfEnsemble,
+    build,
+    upscaler,
+)
