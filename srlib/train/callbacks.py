@@ -114,26 +114,16 @@ class Measure(Callback):
 
 
 class Save(Callback):
-    """``last.pt``, from which a training goes on: at rows ``seconds`` apart by rank 0's clock, and at the end."""
+    """``last.pt``, from which a training goes on: at rows ``seconds`` apart by rank 0's clock, and at the last."""
 
     def __init__(self, file: Path, seconds: float = 15.0) -> None:
-        self.file, self.seconds = file, seconds
-
-    @contextmanager
-    def around(self, trainer: "Trainer"):
-        self.saved = perf_counter()
-        yield
-        self.write(trainer)
+        self.file, self.seconds, self.saved = file, seconds, perf_counter()
 
     def at_log(self, trainer: "Trainer", row: dict) -> None:
-        if ranks.gather(perf_counter() - self.saved)[0] >= self.seconds:
-            self.write(trainer)
-
-    def write(self, trainer: "Trainer") -> None:
-        """Now; every rank has to call it."""
-        state, self.saved = trainer.state_dict(), perf_counter()
-        if trainer.rank == 0:
-            save(self.file, state)
+        if ranks.gather(perf_counter() - self.saved)[0] >= self.seconds or trainer.share >= 1:
+            state, self.saved = trainer.state_dict(), perf_counter()
+            if trainer.rank == 0:
+                save(self.file, state)
 
 
 class Bar(Callback):
