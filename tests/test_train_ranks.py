@@ -39,7 +39,7 @@ from pathlib import Path
 from srlib.data import open_store
 from srlib.errors import UsageError
 from srlib.train import ranks, trainer
-from srlib.train.callbacks import Callback, Save, StopIfTooLarge
+from srlib.train.callbacks import Callback, Save, stop_if_too_large
 from srlib.train.checkpoints import load, take_up
 from srlib.train.config import TrainConfig
 
@@ -82,7 +82,7 @@ def limited(lr):
     return forward(lr)
 large.model.forward = limited
 try:
-    StopIfTooLarge().around(large)
+    stop_if_too_large(large)
 except UsageError as error:
     told["too large"] = str(error)
 

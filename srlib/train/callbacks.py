@@ -1,4 +1,5 @@
-"""What happens around a training step: validation, stopping, saving, the bar. Each is one small class."""
+"""What happens around a training step: validation, stopping, saving, the bar. Each is one small class.
+At the end what is checked once, before the first step: whether a batch fits into a GPU's memory."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -34,40 +35,6 @@ class Callback:
 
     def at_log(self, trainer: "Trainer", row: dict) -> None:
         """At each row of the history, in the order of the callbacks; what is put into ``row`` is kept."""
-
-
-def fits(attempt: Callable[[int], object], size: int) -> bool:
-    """Whether an attempt stays within memory. Its activations are freed when this returns; a search inside the
-    handler would keep them alive through the traceback, and name too small a batch."""
-    try:
-        attempt(size)
-    except torch.OutOfMemoryError:
-        return False
-    return True
-
-
-class StopIfTooLarge(Callback):
-    """For GPUs: tries the largest batch to come on copies of network and loss. UsageError on every rank if one of
-    them has no room, with a size that fits."""
-
-    def around(self, trainer: "Trainer") -> AbstractContextManager[Any]:
-        config, trial = trainer.config, copy(trainer)
-        trial.network, trial.loss = deepcopy((trainer.model, trainer.loss))
-        side, (channels, out) = max(config.patch, config.late_patch), TASKS[config.task]
-
-        def attempt(size: int) -> None:
-            lr = torch.zeros(size, channels, side // config.scale, side // config.scale, device=trainer.device)
-            trial.forward_and_loss(lr, torch.zeros(size, out, side, side, device=trainer.device)).backward()
-
-        size = share = config.batch_size // trainer.world
-        while size and not fits(attempt, size):
-            size //= 2
-        size = min(ranks.gather(size))
-        if size < share:
-            advice = f"one of {size * trainer.world} does" if size else "choose a smaller patch or network"
-            batch = f"batch_size (--batch-size): {config.batch_size} crops of {side} pixels"
-            raise UsageError(f"{batch} do not fit into the memory of {trainer.device}: {advice}")
-        return nullcontext()
 
 
 class StopIfNotFinite(Callback):
@@ -114,26 +81,16 @@ class Measure(Callback):
 
 
 class Save(Callback):
-    """``last.pt``, from which a training goes on: at rows ``seconds`` apart by rank 0's clock, and at the end."""
+    """``last.pt``, from which a training goes on: at rows ``seconds`` apart by rank 0's clock, and at the last."""
 
     def __init__(self, file: Path, seconds: float = 15.0) -> None:
-        self.file, self.seconds = file, seconds
-
-    @contextmanager
-    def around(self, trainer: "Trainer"):
-        self.saved = perf_counter()
-        yield
-        self.write(trainer)
+        self.file, self.seconds, self.saved = file, seconds, perf_counter()
 
     def at_log(self, trainer: "Trainer", row: dict) -> None:
-        if ranks.gather(perf_counter() - self.saved)[0] >= self.seconds:
-            self.write(trainer)
-
-    def write(self, trainer: "Trainer") -> None:
-        """Now; every rank has to call it."""
-        state, self.saved = trainer.state_dict(), perf_counter()
-        if trainer.rank == 0:
-            save(self.file, state)
+        if ranks.gather(perf_counter() - self.saved)[0] >= self.seconds or trainer.share >= 1:
+            state, self.saved = trainer.state_dict(), perf_counter()
+            if trainer.rank == 0:
+                save(self.file, state)
 
 
 class Bar(Callback):
@@ -151,3 +108,34 @@ class Bar(Callback):
     def at_log(self, trainer: "Trainer", row: dict) -> None:
         speed = row["step"] * trainer.config.batch_size / max(row["seconds"], 1e-9)
         self.bar.set_postfix_str(f"loss {row['loss']:.5f}, {row.get('val_psnr', 0):.2f} dB, {speed:.0f} crops/s")
+
+
+def fits(attempt: Callable[[int], object], size: int) -> bool:
+    """Whether an attempt stays within memory. Its activations are freed when this returns; a search inside the
+    handler would keep them alive through the traceback, and name too small a batch."""
+    try:
+        attempt(size)
+    except torch.OutOfMemoryError:
+        return False
+    return True
+
+
+def stop_if_too_large(trainer: "Trainer") -> None:
+    """Try the largest batch to come on copies of network and loss. UsageError on every rank if one of them has no
+    room, with a size that fits."""
+    config, trial = trainer.config, copy(trainer)
+    trial.network, trial.loss = deepcopy((trainer.model, trainer.loss))
+    side, (channels, out) = max(config.patch, config.late_patch), TASKS[config.task]
+
+    def attempt(size: int) -> None:
+        lr = torch.zeros(size, channels, side // config.scale, side // config.scale, device=trainer.device)
+        trial.forward_and_loss(lr, torch.zeros(size, out, side, side, device=trainer.device)).backward()
+
+    size = share = config.batch_size // trainer.world
+    while size and not fits(attempt, size):
+        size //= 2
+    size = min(ranks.gather(size))
+    if size < share:
+        advice = f"one of {size * trainer.world} does" if size else "choose a smaller patch or network"
+        batch = f"batch_size (--batch-size): {config.batch_size} crops of {side} pixels"
+        raise UsageError(f"{batch} do not fit into the memory of {trainer.device}: {advice}")

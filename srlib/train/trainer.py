@@ -17,7 +17,7 @@ from srlib.errors import UsageError
 from srlib.images.tasks import task_pair
 from srlib.models import build
 from srlib.train import ranks
-from srlib.train.callbacks import Callback, NewGraphs, StopIfNotFinite, StopIfTooLarge, Validate
+from srlib.train.callbacks import Callback, NewGraphs, StopIfNotFinite, Validate, stop_if_too_large
 from srlib.train.checkpoints import random_state, set_random_state
 from srlib.train.config import TrainConfig, learning_rate
 from srlib.train.losses import LOSSES, Loss
@@ -50,6 +50,8 @@ class Trainer:
     def run(self) -> "Trainer":
         """Train to the end; FloatingPointError: not finite; UsageError: a batch too large for the GPU's memory."""
         with torch.random.fork_rng(self.cards), exact_float32(), ExitStack() as stack:
+            if self.device.type != "cpu":
+                stop_if_too_large(self)
             for callback in self.callbacks:
                 stack.enter_context(callback.around(self))
             set_random_state(self.random, self.device)
@@ -122,8 +124,6 @@ class Trainer:
         self.objective = self.forward_and_loss
         self.examples: Callable = partial(task_pair, task=config.task, kernel=config.kernel, scale=config.scale)
         self.callbacks = [StopIfNotFinite(), Validate(store), *callbacks]
-        if self.device.type != "cpu":
-            self.callbacks.insert(0, StopIfTooLarge())
         if compile and loss is None:  # as CUDA graphs, where there is CUDA; a critic, say, changes as it is called
             fast = partial(torch.compile, dynamic=False, mode="reduce-overhead")
             self.examples, self.objective = fast(self.examples), fast(self.objective)
