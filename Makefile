@@ -9,6 +9,7 @@ PAGES := $(addprefix notebooks/,01_data_preparation.ipynb 02_subpixel_cnn.ipynb 
 	04_checkerboard_artifacts.ipynb 05_psnr_limits.ipynb)
 LINTED := srlib course site tests benchmarks notebooks
 PHOTOS ?= sample
+MINUTES ?= 30
 
 .PHONY: course site test unit nbval gpu-paths lint lab notebooks weights lock clean
 .DEFAULT_GOAL := course
@@ -43,15 +44,17 @@ lab: $(READY)  ## JupyterLab on the notebooks
 notebooks: $(READY)  ## execute the committed pages again, at the budget that stands in them
 	@$(PY) -m course author --fresh
 
-# The networks that `upscale` comes with; PHOTOS=FOLDER trains them on photos of your own. An interrupted training
-# goes on where it was. Their scores go into srlib/upscale/weights/README.md by hand; a test holds it against the files.
+# The networks that `upscale` comes with, trained on PHOTOS; an interrupted training goes on where it was. Their scores
+# go into srlib/upscale/weights/README.md by hand; a test holds that table against the files.
 weights: $(READY)
-	@for model in small base; do \
-		out=runs/weights-$$model; resume=$$(test -e $$out/last.pt && echo --resume); \
-		$(PY) -m srlib train --data $(PHOTOS) $(if $(filter sample,$(PHOTOS)),,--crop tiles) --model $$model \
-			--validate-every 50 --out $$out $$resume || exit 1; \
-		cp $$out/model.pt srlib/upscale/weights/$$model.pt; \
-		$(PY) -m srlib evaluate srlib/upscale/weights/$$model.pt || exit 1; \
+	@for name in small base base-real; do \
+		out=runs/weights-$$name; resume=$$(test -e $$out/last.pt && echo --resume); \
+		$(PY) -m srlib train --data $(PHOTOS) $(if $(filter sample,$(PHOTOS)),,--crop tiles) --model $${name%-real} \
+			--kernel $$(test $$name = base-real && echo real || echo bicubic) --optimiser muon --loss charbonnier \
+			--patch 96 --warmup 100 --final-learning-rate 1e-6 --ema 0.999 --minutes $(MINUTES) \
+			--validate-every 2000 --validate-photos 100 --out $$out $$resume || exit 1; \
+		cp $$out/model.pt srlib/upscale/weights/$$name.pt; \
+		$(PY) -m srlib evaluate srlib/upscale/weights/$$name.pt || exit 1; \
 	done
 
 lock:  ## after a change in pyproject.toml; needs uv
