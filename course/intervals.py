@@ -3,6 +3,9 @@
 from typing import Any
 
 import numpy as np
+from scipy import stats
+
+MARGIN = 0.05  # dB within which two networks are called equal, in both directions
 
 
 def bootstrap(
@@ -31,3 +34,41 @@ def difference(a: np.ndarray, b: np.ndarray, **options: Any) -> dict[str, float 
     delta = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
     low, high = bootstrap(delta, **options)
     return {"mean": float(delta.mean()), "low": low, "high": high, "decided": bool(low > 0 or high < 0)}
+
+
+def verdicts(
+    differences: dict[str, np.ndarray], *, margin: float = MARGIN, level: float = 0.95
+) -> dict[str, dict[str, Any]]:
+    """What several paired differences ``[seeds, images]`` allow to say, by one rule in both directions.
+
+    Each gets ``mean``, ``low``, ``high`` and a ``verdict``: *equal* if its interval lies within the margin, else
+    *ahead* or *behind* if it excludes zero, else *open*, with ``seeds``, about how many would settle it (0: no
+    number of seeds, more images are needed). Seeds and images count as drawn at random both; the interval is
+    Student's, with a degree of freedom per seed but one. Holm's correction: of k differences the clearest has to
+    hold at 1 - 0.05 / k, the next at 1 - 0.05 / (k - 1), until one does not (Holm 1979).
+    """
+    found = {}
+    for name, values in differences.items():
+        delta = np.atleast_2d(np.asarray(values, dtype=np.float64))
+        seeds, images = delta.shape
+        of_seeds = delta.mean(axis=1).var(ddof=1) if seeds > 1 else 0.0
+        of_images = delta.mean(axis=0).var(ddof=1) / images if images > 1 else 0.0
+        error = float(np.sqrt(of_seeds / seeds + of_images))
+        freedom = (seeds if seeds > 1 else images) - 1
+        p = 2 * stats.t.sf(abs(delta.mean()) / error, freedom) if error else float(not delta.any())
+        found[name] = (float(p), float(delta.mean()), error, freedom, float(of_seeds), float(of_images))
+    left, result = len(found), {}
+    for name, (_, mean, error, freedom, of_seeds, of_images) in sorted(found.items(), key=lambda item: item[1]):
+        quantile = float(stats.t.ppf(1 - (1 - level) / (2 * left), freedom))
+        low, high = mean - quantile * error, mean + quantile * error
+        row: dict[str, Any] = {"mean": mean, "low": low, "high": high}
+        if -margin < low and high < margin:
+            row["verdict"] = "equal"
+        elif low > 0 or high < 0:
+            row["verdict"] = "ahead" if low > 0 else "behind"
+        else:
+            room = (margin / quantile) ** 2 - of_images
+            row |= {"verdict": "open", "seeds": int(np.ceil(of_seeds / room)) if room > 0 else 0}
+        left -= low > 0 or high < 0
+        result[name] = row
+    return {name: result[name] for name in differences}

@@ -6,11 +6,13 @@ from collections import namedtuple
 from importlib import import_module
 
 import pytest
+import torch
 
 import course.__main__ as course
 from course import doctor
 from srlib import commands as srlib
 from srlib.errors import DataError, UsageError
+from srlib.train.checkpoints import load_model
 
 
 @pytest.mark.parametrize(
@@ -81,3 +83,17 @@ def test_doctor_says_what_to_do(monkeypatch, capsys):
     fails = {"packages": f"no-such-package.*{install}", "disk": disk, "memory": memory, "LPIPS": install}
     assert all(re.search(f"FAIL {name} .*{advice}", out) for name, advice in fails.items()), out
     assert out.endswith("4 of the checks failed: each line says what to do.\n")
+
+
+def test_a_training_starts_from_the_weights_of_another(tmp_path, capsys):
+    common = ["train", "--device", "cpu", "--steps", "1", "--patch", "16", "--batch-size", "1", "--ema", "0"]
+    small = [*common, "--width", "8", "--depth", "1", "--learning-rate", "1e-9"]
+    assert srlib.main([*small, "--out", str(tmp_path / "a"), "--seed", "3"]) == 0
+    start = str(tmp_path / "a" / "model.pt")
+    assert srlib.main([*small, "--out", str(tmp_path / "b"), "--start", start]) == 0
+    first, second = (load_model(tmp_path / name / "model.pt")[0].state_dict() for name in "ab")
+    for name, value in first.items():
+        torch.testing.assert_close(second[name], value, atol=1e-6, rtol=0)
+    capsys.readouterr()
+    assert srlib.main([*common, "--out", str(tmp_path / "c"), "--start", start]) == 2
+    assert "its options is {'width': 8, 'depth': 1}, here it is {}" in capsys.readouterr().err

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from course.intervals import bootstrap, difference
+from course.intervals import bootstrap, difference, verdicts
 
 
 def test_interval_covers_the_mean_as_often_as_it_says():
@@ -32,3 +32,32 @@ def test_a_difference_is_paired():
         difference(photos, photos[:2])
     with pytest.raises(ValueError, match="values of shape"):
         bootstrap(np.zeros(0))
+
+
+def draws(rng: np.random.Generator, mean: float = 0.0, spread: float = 0.1) -> np.ndarray:
+    """Differences of 5 seeds and 40 images with effects of both and noise."""
+    return mean + spread * (rng.normal(size=(5, 1)) + rng.normal(size=(1, 40)) + rng.normal(size=(5, 40)))
+
+
+def test_verdicts_rarely_find_what_is_not_there_and_find_what_is():
+    rng = np.random.default_rng(3)
+    false, true = 0, 0
+    for _ in range(200):
+        found = verdicts({str(i): draws(rng) for i in range(6)} | {"real": draws(rng, 0.5)})
+        true += found.pop("real")["verdict"] == "ahead"
+        false += any(row["verdict"] in ("ahead", "behind") for row in found.values())
+    assert false <= 0.07 * 200
+    assert true >= 0.95 * 200
+
+
+def test_verdicts_are_the_same_in_both_directions_and_know_what_is_equal():
+    rng = np.random.default_rng(4)
+    there = {"far": draws(rng, 1.0), "near": draws(rng, 0.0, 0.01), "unclear": draws(rng, 0.0, 0.3)}
+    found, turned = verdicts(there), verdicts({name: -values for name, values in there.items()})
+    assert [row["verdict"] for row in found.values()] == ["ahead", "equal", "open"]
+    assert [row["verdict"] for row in turned.values()] == ["behind", "equal", "open"]
+    assert turned["far"]["low"] == -found["far"]["high"]
+    assert found["unclear"]["seeds"] > 5 or found["unclear"]["seeds"] == 0
+    alone = verdicts({"far": there["far"]})["far"]
+    assert alone["low"] > found["far"]["low"], "of more comparisons each has to be clearer"
+    assert verdicts({"one seed": there["far"][0]})["one seed"]["verdict"] == "ahead"

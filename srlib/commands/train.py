@@ -15,7 +15,7 @@ from srlib.errors import DataError, UsageError
 from srlib.files import resolve
 from srlib.train import ranks
 from srlib.train.callbacks import Bar, Save
-from srlib.train.checkpoints import run_in
+from srlib.train.checkpoints import load_model, run_in
 from srlib.train.config import MODEL_OPTIONS, TrainConfig
 from srlib.train.trainer import Trainer
 
@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--data", default="sample", help="sample, or a folder of photos")
     add("--out", required=True, metavar="DIR", help="folder for last.pt, model.pt and history.json")
+    add("--start", metavar="FILE", help="start from the weights of this model.pt, of the same network")
     add("--resume", action="store_true", help="go on from OUT/last.pt")
     add("--save-every", type=float, default=15, metavar="SECONDS", help="between two last.pt (default 15)")
     add("--device", default="auto", help="auto, cpu, cuda or mps")
@@ -46,6 +47,15 @@ def _add(parser: argparse.ArgumentParser, name: str, hint: Any, help: str, choic
     parser.add_argument(f"--{name.replace('_', '-')}", help=help, **how)
 
 
+def _start(file: str, config: TrainConfig) -> dict:
+    """The weights of a checkpoint; UsageError where it holds another network than the config names."""
+    network, other = load_model(resolve(file))
+    for name in ("model", "task", "scale", "options"):
+        if (theirs := getattr(other, name)) != (ours := getattr(config, name)):
+            raise UsageError(f"--start {file}: its {name} is {theirs!r}, here it is {ours!r}")
+    return network.state_dict()
+
+
 def main(args: argparse.Namespace) -> int:
     """Train; 0 when done. Under torchrun every process calls this and rank 0 writes."""
     given = {name: value for name, value in vars(args).items() if value is not None}
@@ -54,6 +64,7 @@ def main(args: argparse.Namespace) -> int:
     if "minutes" in changes:
         changes.setdefault("steps", None)
     config = TrainConfig(**changes, options=options)
+    init = _start(args.start, config) if args.start else None
     out = resolve(args.out)
     last, model = out / "last.pt", out / "model.pt"
     if args.resume and not last.exists():
@@ -75,7 +86,8 @@ def main(args: argparse.Namespace) -> int:
         able = find_spec("triton") is not None and torch.__version__ >= "2.15"  # 2.11 fails on a tied head
         pays = device.type == "cuda" and able and long  # compiling takes half a minute
         trainer = Trainer(
-            config, store, device=device, precision=precision, callbacks=[Save(last, args.save_every), Bar()],
+            config, store, device=device, precision=precision, init=init,
+            callbacks=[Save(last, args.save_every), Bar()],
             compile=args.compile == "on" or (args.compile == "auto" and pays),
         )  # fmt: skip
         if rank == 0:
