@@ -36,16 +36,23 @@ def difference(a: np.ndarray, b: np.ndarray, **options: Any) -> dict[str, float 
     return {"mean": float(delta.mean()), "low": low, "high": high, "decided": bool(low > 0 or high < 0)}
 
 
+def verdict(low: float, high: float, margin: float = MARGIN) -> str:
+    """What an interval allows to say, by one rule in both directions: *equal* if it lies within the margin, else
+    *ahead* or *behind* if it excludes zero, else *open*."""
+    if -margin < low and high < margin:
+        return "equal"
+    return "ahead" if low > 0 else "behind" if high < 0 else "open"
+
+
 def verdicts(
     differences: dict[str, np.ndarray], *, margin: float = MARGIN, level: float = 0.95
 ) -> dict[str, dict[str, Any]]:
-    """What several paired differences ``[seeds, images]`` allow to say, by one rule in both directions.
+    """What several paired differences ``[seeds, images]`` allow to say together.
 
-    Each gets ``mean``, ``low``, ``high`` and a ``verdict``: *equal* if its interval lies within the margin, else
-    *ahead* or *behind* if it excludes zero, else *open*, with ``seeds``, about how many would settle it (0: no
-    number of seeds, more images are needed). Seeds and images count as drawn at random both; the interval is
-    Student's, with a degree of freedom per seed but one. Holm's correction: of k differences the clearest has to
-    hold at 1 - 0.05 / k, the next at 1 - 0.05 / (k - 1), until one does not (Holm 1979).
+    Each gets ``mean``, ``low``, ``high`` and its :func:`verdict`; an open one also ``seeds``, about how many would
+    settle it (0: no number of seeds, more images are needed). Seeds and images both count as drawn at random; the
+    interval is Student's, with a degree of freedom per seed but one. Holm's correction (1979): of k differences
+    the clearest has to hold at 1 - 0.05 / k, the next at 1 - 0.05 / (k - 1), until one does not.
     """
     found = {}
     for name, values in differences.items():
@@ -62,13 +69,10 @@ def verdicts(
         quantile = float(stats.t.ppf(1 - (1 - level) / (2 * left), freedom))
         low, high = mean - quantile * error, mean + quantile * error
         row: dict[str, Any] = {"mean": mean, "low": low, "high": high}
-        if -margin < low and high < margin:
-            row["verdict"] = "equal"
-        elif low > 0 or high < 0:
-            row["verdict"] = "ahead" if low > 0 else "behind"
-        else:
+        row["verdict"] = verdict(low, high, margin)
+        if row["verdict"] == "open":
             room = (margin / quantile) ** 2 - of_images
-            row |= {"verdict": "open", "seeds": int(np.ceil(of_seeds / room)) if room > 0 else 0}
+            row["seeds"] = int(np.ceil(of_seeds / room)) if room > 0 else 0
         left -= low > 0 or high < 0
         result[name] = row
     return {name: result[name] for name in differences}
