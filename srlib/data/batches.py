@@ -66,15 +66,14 @@ class Batches:
 
     def crops(self, step: int) -> Tensor:
         """The HR crops of a step on the device: uint8 ``[b, 3, patch, patch]``."""
-        (rows, top, left, flip), side = self.draw(step), self.patch
+        draw, side = self.draw(step), self.patch
         if self.hold:
-            return self._gather(rows, top, left, flip)
+            return self._gather(*draw)
         images = np.asarray(self.store.images)  # slices of a memory map's own type take twice as long
-        crops = torch.empty(len(rows), 3, side, side, dtype=torch.uint8)
-        for crop, row, y, x in zip(crops.numpy(), rows.tolist(), top.tolist(), left.tolist()):
-            crop[:] = images[row, :, y : y + side, x : x + side]  # far faster than indexing with arrays
-        for i in np.flatnonzero(flip).tolist():
-            crops[i] = crops[i].flip(-1)
+        crops = torch.empty(len(draw[0]), 3, side, side, dtype=torch.uint8)
+        for crop, row, y, x, flip in zip(crops.numpy(), *(part.tolist() for part in draw)):
+            photo = images[row, :, y : y + side, x : x + side]  # far faster than indexing with arrays
+            crop[:] = photo[..., ::-1] if flip else photo
         return self._moved(crops)
 
     def _gather(self, of_store: np.ndarray, *places: np.ndarray) -> Tensor:
