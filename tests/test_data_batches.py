@@ -50,8 +50,9 @@ def test_these_crops_never_change(store: Store, pinned: str, hold: bool) -> None
 def test_crops_are_aligned_and_flipped_left_to_right(store: Store, patch: int, hold: bool) -> None:
     batches = Batches(store, "train", 64, patch, scale=4, hold=hold)
     draw, crops = batches.draw(0), batches.crops(0)
-    assert set(draw.flip.tolist()) == {False, True}
-    assert set(draw.top % 4) == set(draw.left % 4) == {0}
+    _, tops, lefts, flips = draw
+    assert set(flips.tolist()) == {False, True}
+    assert set(tops % 4) == set(lefts % 4) == {0}
     for crop, row, top, left, flip in zip(crops.numpy(), *draw):
         wanted = store.images[row, :, top : top + patch, left : left + patch]
         assert (crop == (wanted[..., ::-1] if flip else wanted)).all()
@@ -59,7 +60,7 @@ def test_crops_are_aligned_and_flipped_left_to_right(store: Store, patch: int, h
 
 def test_every_photo_once_in_an_epoch_also_across_batches(store: Store) -> None:
     batches = Batches(store, "val", 6, 32)
-    epochs = np.concatenate([batches.draw(step).rows for step in range(6)]).reshape(4, 9).tolist()
+    epochs = np.concatenate([batches.draw(step)[0] for step in range(6)]).reshape(4, 9).tolist()
     assert all(sorted(epoch) == store.rows("val").tolist() for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) > 1
 

@@ -2,7 +2,6 @@
 
 from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,15 +9,6 @@ from torch import Tensor
 
 from srlib.data.store import SIDE, Store
 from srlib.images.tasks import pair
-
-
-class Draw(NamedTuple):
-    """What a batch is made of: arrays with an entry per crop."""
-
-    rows: np.ndarray  # of the store
-    top: np.ndarray
-    left: np.ndarray
-    flip: np.ndarray  # mirror left to right
 
 
 @dataclass(eq=False)
@@ -56,8 +46,8 @@ class Batches:
         if self.hold is None:
             self.hold = self.device.type != "cpu" and self.store.fits(self.split, self.device)
 
-    def draw(self, step: int) -> Draw:
-        """The crops of a step, this rank's part."""
+    def draw(self, step: int) -> list[np.ndarray]:
+        """The crops of a step, this rank's part: rows of the store, top, left, and which are mirrored."""
         rows, seed = self.store.rows(self.split), self.seed % 2**63
         epoch, place = np.divmod(np.arange(step * self.batch_size, (step + 1) * self.batch_size), len(rows))
         chosen = [_order(seed, e, len(rows))[place[epoch == e]] for e in np.unique(epoch).tolist()]
@@ -65,7 +55,7 @@ class Batches:
         top, left = random.integers((SIDE - self.patch) // self.scale + 1, size=(2, self.batch_size)) * self.scale
         flip = (random.random(self.batch_size) < 0.5) & self.flip
         whole = rows[np.concatenate(chosen)], top, left, flip
-        return Draw(*(part[self.rank :: self.world_size] for part in whole))
+        return [part[self.rank :: self.world_size] for part in whole]
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """LR ``[b, 3, patch / scale, patch / scale]`` and HR ``[b, 3, patch, patch]`` of a step on the device.
@@ -78,20 +68,19 @@ class Batches:
         """The HR crops of a step on the device: uint8 ``[b, 3, patch, patch]``."""
         draw, side = self.draw(step), self.patch
         if self.hold:
-            return self._gather(draw)
+            return self._gather(*draw)
         images = np.asarray(self.store.images)  # slices of a memory map's own type take twice as long
-        crops = torch.empty(len(draw.rows), 3, side, side, dtype=torch.uint8)
-        for crop, row, y, x in zip(crops.numpy(), draw.rows.tolist(), draw.top.tolist(), draw.left.tolist()):
-            crop[:] = images[row, :, y : y + side, x : x + side]  # far faster than indexing with arrays
-        for i in np.flatnonzero(draw.flip).tolist():
-            crops[i] = crops[i].flip(-1)
+        crops = torch.empty(len(draw[0]), 3, side, side, dtype=torch.uint8)
+        for crop, row, y, x, flip in zip(crops.numpy(), *(part.tolist() for part in draw)):
+            photo = images[row, :, y : y + side, x : x + side]  # far faster than indexing with arrays
+            crop[:] = photo[..., ::-1] if flip else photo
         return self._moved(crops)
 
-    def _gather(self, draw: Draw) -> Tensor:
+    def _gather(self, of_store: np.ndarray, *places: np.ndarray) -> Tensor:
         """Crops by indexing on the device: a handful of kernels, whatever the batch, and no waiting for them."""
         photos = self.store.photos(self.split, self.device)
-        local = np.searchsorted(self.store.rows(self.split), draw.rows)
-        rows, top, left, flip = self._moved(torch.from_numpy(np.stack([local, *draw[1:]])))
+        of_split = np.searchsorted(self.store.rows(self.split), of_store)
+        rows, top, left, flip = self._moved(torch.from_numpy(np.stack([of_split, *places])))
         if self.patch == SIDE:
             whole = photos.index_select(0, rows)  # moves more than a byte at a time
             return torch.where(flip[:, None, None, None] == 1, whole.flip(-1), whole)
