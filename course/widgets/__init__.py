@@ -19,10 +19,10 @@ WITHOUT = "A figure that moves belongs here: run this cell to see it. The figure
 
 
 def picture_url(picture: plots.Picture) -> str:
-    """A picture as a PNG in a data URL."""
-    png = io.BytesIO()
-    Image.fromarray(plots.as_array(picture)).save(png, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
+    """A picture, without loss, in a data URL."""
+    file = io.BytesIO()
+    Image.fromarray(plots.as_array(picture)).save(file, "WEBP", lossless=True, method=6)
+    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def html(name: str, data: dict[str, Any]) -> str:
