@@ -28,6 +28,33 @@ def test_bicubic_matrix_is_the_packages(page, size, scale):
     torch.testing.assert_close(page.bicubic_matrix(size, scale), expected, atol=1e-14, rtol=0)
 
 
+@pytest.mark.parametrize(("size", "scale"), [(176, 4), (27, 3)])
+def test_area_matrix_is_the_packages(page, size, scale):
+    torch.testing.assert_close(page.area_matrix(size, scale), degrade_matrix(size, "area", scale))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_response_is_the_fourier_transform_of_a_row(page, kernel):
+    row = degrade_matrix(176, kernel, 4)[22].numpy()
+    found = page.response(row, np.fft.rfftfreq(512))
+    np.testing.assert_allclose(found, np.abs(np.fft.rfft(row, 512)), atol=1e-12)
+
+
+@pytest.mark.parametrize("frequency", [0, 0.1, 0.5, 0.7, 1, 1.3, 2.45])
+def test_fold_gives_the_slowest_wave_through_the_same_samples(page, frequency):
+    at, folded = np.arange(50), page.fold(frequency)
+    np.testing.assert_allclose(np.cos(2 * np.pi * folded * at), np.cos(2 * np.pi * frequency * at), atol=1e-9)
+    assert 0 <= folded <= 0.5
+
+
+def test_refit_undoes_a_gain_and_an_offset_of_each_picture_and_no_swap(page, pictures):
+    _, hr = pictures
+    gain, offset = torch.tensor([0.5, 2.0, 1.1]).double(), torch.tensor([0.1, -0.3, 0.0]).double()
+    bent = hr * gain.view(3, 1, 1, 1) + offset.view(3, 1, 1, 1)
+    torch.testing.assert_close(page.refit(bent, hr), hr)
+    assert (page.refit(hr.flip(1), hr) - hr).abs().max() > 0.1
+
+
 def test_psnr_and_ssim_are_the_packages(page, pictures):
     for name, options in (("psnr", {"average": "none"}), ("ssim", {})):
         expected = getattr(metrics, name)(*pictures, crop_border=0, channels="as-is", **options)

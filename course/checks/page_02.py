@@ -1,0 +1,62 @@
+"""Checks of page 02."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from course.exercises import Check, ask, number
+
+
+def pixel_unshuffle(answer: Any) -> Iterator[tuple[str, bool]]:
+    """A function (picture ``[N, C, H, W]``, scale) to ``[N, C * scale^2, H / scale, W / scale]``."""
+    one, two = torch.arange(48.0).reshape(1, 1, 8, 6), torch.arange(2 * 3 * 9 * 12.0).reshape(2, 3, 9, 12)
+    x = ask(answer, one.clone(), 2)
+    yield "8 x 6 pixels at scale 2 must become 4 channels of 4 x 3", tuple(x.shape) == (1, 4, 4, 3)
+    yield (
+        "numbers may only move: none may change, vanish or appear twice",
+        torch.equal(x.flatten().sort()[0], one.flatten()),
+    )
+    yield (
+        "channel 0 must hold every other pixel from the upper left corner on",
+        torch.equal(x[0, 0], one[0, 0, ::2, ::2]),
+    )
+    yield (
+        "channel 1 must start one column to the right, not one row below",
+        torch.equal(x[0, 1], one[0, 0, ::2, 1::2]),
+    )
+    colours = ask(answer, two.clone(), 3)
+    yield (
+        "the channels of one colour must lie side by side: the colour is the first digit",
+        torch.equal(colours, nn.functional.pixel_unshuffle(two, 3)),
+    )
+
+
+def psnr(answer: Any) -> Iterator[tuple[str, bool]]:
+    """A function (output, target, peak) to decibels."""
+    target = torch.full((3, 8, 8), 0.5)
+    uneven = target.clone()
+    uneven[0] += 0.2
+    yield "an error of 0.1 everywhere, Max = 1: 20 dB", _close(answer, target + 0.1, target, 1.0, 20)
+    yield "a tenth of that error: 20 dB more", _close(answer, target + 0.01, target, 1.0, 40)
+    yield "the sign of an error must not matter", _close(answer, target - 0.1, target, 1.0, 20)
+    yield (
+        "Max = 255 on pixels from 0 to 255 must give the same",
+        _close(answer, 255 * (target + 0.1), 255 * target, 255.0, 20),
+    )
+    yield (
+        "average the squares over all colours and pixels before the logarithm",
+        _close(answer, uneven, target, 1.0, 18.7506),
+    )
+
+
+def _close(function: Any, output: torch.Tensor, target: torch.Tensor, peak: float, truth: float) -> bool:
+    return abs(float(ask(function, output, target, peak)) - truth) < 1e-3
+
+
+CHECKS: dict[str, Check] = {
+    "02.pixel_unshuffle": pixel_unshuffle,
+    "02.psnr": psnr,
+    "02.tenth": number(0.915, 0.01, "the squared error shrinks to 0.9 squared of what it was"),
+}

@@ -1,0 +1,195 @@
+"""Predictions, checks and work sheets: what is right is accepted, what is plausibly wrong is not, None passes."""
+
+import ast
+from importlib import import_module
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_page
+from page_code import code_cells, definitions
+
+from course import exercises
+from course import notebooks as pages
+from course.__main__ import main
+from course.exercises import check, predict, reveal
+
+CHECKED = [name for name in pages.NAMES if (pages.FOLDER.parent / f"course/checks/page_{name[:2]}.py").exists()]
+KEYS = [(name, key) for name in CHECKED for key in import_module(f"course.checks.page_{name[:2]}").CHECKS]
+
+
+def shuffled(y: torch.Tensor, scale: int, *order: int) -> torch.Tensor:
+    """The phases of a picture as channels, its axes n, c, i, a, j, b put into another order."""
+    n, c, height, width = y.shape
+    y = y.reshape(n, c, height // scale, scale, width // scale, scale).permute(*order)
+    return y.reshape(n, c * scale**2, height // scale, width // scale)
+
+
+def root_mean_square(output, target):
+    return float((output - target).square().mean().sqrt())
+
+
+# Answers that a reader might give; none of them is what a check was written against.
+WRONG = {
+    "01.area_matrix": [
+        lambda size, scale: torch.eye(size)[scale // 2 :: scale],  # one pixel of each block
+        lambda size, scale: torch.eye(size // scale).repeat_interleave(scale, 1),  # sums, no means
+        lambda size, scale: torch.eye(size // scale).repeat_interleave(scale, 0) / scale,  # transposed
+        lambda size, scale: torch.eye(size // 3).repeat_interleave(3, 1) / 3,  # this one scale
+        lambda size, scale: np.kron(np.eye(size // scale), np.ones(scale) / scale).T,
+        lambda size, scale: torch.full((size // scale, size), 1 / size),  # the mean of all
+        lambda size, scale: torch.eye(size // scale).repeat(1, scale) / scale,  # every fourth column
+        lambda size, scale: (torch.eye(size // scale).repeat_interleave(scale, 1) / scale).roll(1, 1),
+    ],
+    "01.fold": [
+        lambda f: f % 1,
+        lambda f: min(f, 0.5),
+        lambda f: 1 - f,
+        lambda f: abs(1 - f) if f > 0.5 else f,
+        lambda f: f % 0.5,
+        lambda f: f / 4,
+        lambda f: f - round(f),
+    ],
+    "01.faults": [
+        {"A": "stretched", "B": "unsorted", "C": "swapped"},
+        {"A": "swapped", "B": "unsorted", "C": "stretched"},
+        {"A": "swapped", "B": "stretched", "C": None},
+        {"A": "swapped", "B": "swapped", "C": "swapped"},
+        "swapped, stretched, unsorted",
+    ],
+    "01.decibels": [3.01, 6.02, 12.04, "9 dB"],
+    "01.square": [176, 178, 144, 12],
+    "01.rounding": [48.13, 54.15, 10.79, 34.78],
+    "02.pixel_unshuffle": [
+        lambda y, r: torch.nn.functional.pixel_shuffle(y, r) if not y.shape[1] % r**2 else y,
+        lambda y, r: y.reshape(len(y), y.shape[1] * r**2, y.shape[2] // r, y.shape[3] // r),  # no permute
+        lambda y, r: shuffled(y, r, 0, 1, 5, 3, 2, 4),  # row and column of the phase exchanged
+        lambda y, r: shuffled(y, r, 0, 3, 5, 1, 2, 4),  # phases of all colours first
+        lambda y, r: torch.cat([y[..., a::r, b::r] for a in range(r) for b in range(r)], dim=1),
+        lambda y, r: y[..., ::r, ::r].repeat(1, r**2, 1, 1),
+    ],
+    "02.psnr": [
+        lambda output, target, peak: 10 * np.log10(peak / root_mean_square(output, target)),
+        lambda output, target, peak: 20 * np.log(peak / root_mean_square(output, target)),
+        lambda output, target, peak: -20 * np.log10(root_mean_square(output, target)),  # forgets the peak
+        lambda output, target, peak: 20 * np.log10(target.max() / root_mean_square(output, target)),
+        lambda output, target, peak: 20 * np.log10(peak / float((output - target).abs().mean())),
+        lambda output, target, peak: 20 * np.log10(peak / float((output - target).mean())),
+        lambda output, target, peak: 20 * np.log10(root_mean_square(output, target) / peak),
+    ],
+    "02.tenth": [0.458, 1.0, 20.0, -0.915, 10.0],
+}  # fmt: skip
+
+
+def solutions(name: str) -> list[str]:
+    return [cell.source for cell in code_cells(name) if pages.has_tag(cell, exercises.SOLUTION)]
+
+
+@pytest.mark.parametrize(("name", "key"), KEYS)
+def test_a_check_accepts_the_pages_solution(name, key, capsys):
+    (source,) = [source for source in solutions(name) if f'check("{key}"' in source]
+    exec(source, vars(definitions(name)))
+    assert capsys.readouterr().out.count(f"{key}: right\n") == 1
+
+
+@pytest.mark.parametrize(("key", "answer"), [(key, answer) for _, key in KEYS for answer in WRONG[key]])
+def test_a_check_refuses_what_is_wrong_and_says_which_property_fails(key, answer, capsys):
+    assert check(key, answer) is False
+    assert capsys.readouterr().out.startswith(f"{key}: not yet: ")
+
+
+@pytest.mark.parametrize("key", [key for _, key in KEYS])
+def test_every_check_has_wrong_answers_and_lets_none_pass(key, capsys):
+    assert len(WRONG[key]) >= 3
+    empty = [None, lambda *arguments: None] if callable(WRONG[key][0]) else [None]
+    for answer in empty:
+        assert check(key, answer) is False
+        assert capsys.readouterr().out == f"{key}: not tried yet\n"
+
+
+def test_a_mistake_in_the_readers_code_is_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        check("01.fold", lambda frequency: 1 / 0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "form", "truth", "noted", "revealed"),
+    [
+        (None, "dB", 26.618, "not answered: put a number (dB), in place of None", "not answered; it is 26.6 dB"),
+        (24, "dB", 26.618, "noted: 24 dB", "24 dB; it is 26.6 dB, so you are off by -2.6"),
+        (
+            None,
+            ("up", "down"),
+            "up",
+            "not answered: put one of: up, down, in place of None",
+            "not answered; it is up",
+        ),
+        ("up", ("up", "down"), "up", "noted: up", "up; right"),
+        ("down", ("up", "down"), "up", "noted: down", "down; it is up"),
+        (3, "", 4, "noted: 3", "3; it is 4, so you are off by -1"),
+    ],
+)
+def test_a_prediction_is_entered_and_then_compared(answer, form, truth, noted, revealed, capsys):
+    predict("01.a", answer, form)
+    reveal("01.a", truth)
+    assert capsys.readouterr().out == f"{noted}\nyour prediction: {revealed}\n"
+
+
+@pytest.mark.parametrize(("answer", "form"), [("much", "dB"), ("left", ("up", "down")), (3, ("up", "down"))])
+def test_a_prediction_of_another_form_is_refused(answer, form):
+    with pytest.raises(ValueError, match="must be"):
+        predict("01.a", answer, form)
+
+
+# ---------------------------------------------------------------- work sheets
+
+
+def test_work_sheets_hold_no_solution_and_no_output(tiny_series, tmp_path, capsys):
+    folder = tiny_series()
+    path = folder / f"{pages.NAMES[0]}.ipynb"
+    page = pages.stamp(tiny_page(pages.NAMES[0], ["answer = None", "# Check\nassert 1 + 1 == 2"]), 1.0)
+    page.cells[3].metadata["tags"] = [exercises.SOLUTION]
+    page.cells[2].source += "\n\n<details><summary>Solution</summary>\n\n42\n\n</details>\n\nMore."
+    page.cells[4].outputs = [nbformat.v4.new_output("stream", text="2\n")]
+    page.cells[4].execution_count = 3
+    pages.write(path, page)
+    before, out = path.read_bytes(), tmp_path / "sheets"
+    assert main(["exercises", str(out)]) == 0
+    assert sorted(file.stem for file in out.iterdir()) == sorted(pages.NAMES)
+    sheet = pages.read(out / path.name)
+    assert [cell.source for cell in sheet.cells if "answer" in cell.source or "42" in cell.source] == []
+    assert sheet.cells[2].source == "## A first section\n\nProse.\n\nMore."
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in sheet.cells)
+    assert "srlib" not in sheet.metadata
+    assert path.read_bytes() == before
+
+    (out / "01_mine.ipynb").write_text("my answers")
+    assert main(["exercises", str(out)]) == 2
+    assert "new or empty folder" in capsys.readouterr().err
+    assert main(["exercises", str(out / "01_mine.ipynb")]) == 2
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_the_rest_of_a_page_needs_no_solution(name):
+    """Names that only solutions define are used nowhere else, so a work sheet runs; and solutions are folded."""
+
+    def names(cells, context):
+        trees = [ast.walk(ast.parse(cell.source)) for cell in cells]
+        found = {
+            node.id
+            for tree in trees
+            for node in tree
+            if isinstance(node, ast.Name) and isinstance(node.ctx, context)
+        }
+        if context is ast.Store:
+            found |= {node.name for cell in cells for node in ast.parse(cell.source).body if hasattr(node, "name")}
+        return found
+
+    cells = code_cells(name)
+    solved = [cell for cell in cells if pages.has_tag(cell, exercises.SOLUTION)]
+    rest = [cell for cell in cells if cell not in solved]
+    assert solved
+    assert (names(solved, ast.Store) - names(rest, ast.Store)) & names(rest, ast.Load) == set()
+    for cell in solved:
+        assert cell.metadata.get("jupyter") == {"source_hidden": True, "outputs_hidden": True}

@@ -1,0 +1,120 @@
+"""Figures that move, in Chromium: they follow the hand, and without scripts a line of text is left."""
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from playwright.sync_api import Page
+
+from course import notebooks as pages
+from course import widgets
+from srlib.files import ROOT
+
+COLORS = [f"rgb({16 * k},{255 - 16 * k},128)" for k in range(16)]
+
+
+def html_of(name: str, **data) -> str:
+    return widgets.html(name, data)
+
+
+@contextmanager
+def opened(browser, html: str, scripts: bool = True) -> Iterator[Page]:
+    """A page with this output, as narrow as on a phone; it may ask for nothing and complain of nothing."""
+    with browser.new_context(
+        java_script_enabled=scripts, offline=True, viewport={"width": 390, "height": 844}
+    ) as it:
+        page, wrong = it.new_page(), []
+        page.on("console", lambda message: wrong.append(message.text))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.set_content(html)
+        yield page
+        assert wrong == []
+        assert not scripts or page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def move(page: Page, value: float) -> str:
+    """Set the slider as a hand would, and read what stands below it."""
+    page.eval_on_selector("input", f"e => {{ e.value = {value}; e.dispatchEvent(new Event('input')); }}")
+    return page.inner_text("p")
+
+
+def drawn(page: Page) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(page.locator("canvas").screenshot())).convert("RGB"))
+
+
+@pytest.mark.browser
+def test_sampling_folds_past_half_a_period_per_sample(browser):
+    with opened(browser, html_of("sampling", highest=2.5, start=0.2)) as page:
+        for true, folded in ((0.0, 0.0), (0.3, 0.3), (0.5, 0.5), (0.8, 0.2), (1.0, 0.0), (1.3, 0.3), (2.4, 0.4)):
+            text = move(page, true)
+            assert f"{true:.2f} periods per sample; drawn through the samples (blue): {folded:.2f}" in text
+            assert ("the wave itself" in text) == (true <= 0.5)
+        move(page, 0.3)
+        before = drawn(page)
+        move(page, 1.3)
+        blue = [(picture[..., 2] > 150) & (picture[..., 0] < 30) for picture in (before, drawn(page))]
+        assert blue[0].sum() > 300
+        assert (blue[0] & blue[1]).sum() > 0.6 * blue[0].sum(), "the same wave is drawn through the same samples"
+        page.focus("input")
+        page.keyboard.press("ArrowRight")
+        assert "1.31 periods" in page.inner_text("p")
+
+
+@pytest.mark.browser
+def test_crossfade_shows_one_frame_at_each_stop_and_a_blend_between(browser):
+    frames = [{"name": n, "pictures": [widgets.picture_url(torch.full((1, 4, 4), v))]} for n, v in
+              (("black", 0.0), ("white", 1.0), ("gray", 0.5))]  # fmt: skip
+    html = html_of("crossfade", label="picture", columns=["one"], sizes=[40], frames=frames)
+    with opened(browser, html) as page:
+        for value, text, level in ((0, "black", 0), (1, "white", 255), (2, "gray", 128), (0.5, "50 % black", 128)):
+            assert move(page, value).startswith(text)
+            shot = Image.open(io.BytesIO(page.locator("div[style*=relative]").screenshot())).convert("L")
+            assert abs(int(np.asarray(shot)[20, 20]) - level) <= 2
+
+
+@pytest.mark.browser
+def test_interleave_ends_as_pixel_shuffle_does(browser):
+    with opened(browser, html_of("interleave", scale=4, side=3, colors=COLORS)) as page:
+        assert move(page, 0) == "16 channels of 3 x 3"
+        assert move(page, 1) == "one channel of 12 x 12"
+        cell = 16
+        margin = 3 * 14 / 2
+        picture, wanted = drawn(page), np.array([[16 * k, 255 - 16 * k, 128] for k in range(16)])
+        for row in range(12):
+            for column in range(12):
+                at = picture[int(margin + row * cell + 2), int(margin + column * cell + 2)]
+                assert np.abs(at - wanted[row % 4 * 4 + column % 4]).max() < 8
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", ["sampling", "crossfade", "interleave"])
+def test_without_scripts_a_line_is_left(name, browser):
+    with opened(browser, html_of(name, frames=[]), scripts=False) as page:
+        assert page.inner_text("body") == widgets.WITHOUT
+
+
+def test_the_scripts_are_small_and_ask_for_nothing():
+    sources = [path.read_text(encoding="utf-8") for path in Path(widgets.__file__).parent.glob("*.js")]
+    assert sum(source.count("\n") for source in sources) <= 300
+    assert not re.search(r"https?:|import |fetch\(|eval\(", "".join(sources))
+
+
+@pytest.mark.parametrize("name", pages.NAMES)
+def test_on_a_page_each_is_shown_once_and_after_a_figure(name):
+    """Before or in the cell that moves there is a picture with an alternative text, which stands in for it."""
+    outputs = [
+        output
+        for cell in pages.read(ROOT / "notebooks" / f"{name}.ipynb").cells
+        for output in cell.get("outputs", ())
+    ]
+    moving = [i for i, o in enumerate(outputs) if '<div id="moving-' in o.get("data", {}).get("text/html", "")]
+    for i in moving:
+        assert any("image/png" in output.get("data", {}) for output in outputs[max(i - 2, 0) : i])
+    ids = [re.search(r'moving-(\w+)"', outputs[i].data["text/html"])[1] for i in moving]
+    assert len(ids) == len(set(ids))
