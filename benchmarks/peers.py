@@ -59,7 +59,7 @@ def upscale_here(name: str, source: Path, target: Path) -> None:
     import ncnn
 
     network = ncnn.Net()
-    network.opt.num_threads = 2
+    network.opt.num_threads = 1  # more would wait for each other where the machine is busy
     for saving in ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_storage"):
         setattr(network.opt, f"use_{saving}", False)
     layers, weights = map(str, files(name))
