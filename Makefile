@@ -6,7 +6,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 PAGES := $(addprefix notebooks/,01_data_preparation.ipynb 02_subpixel_cnn.ipynb 03_channel_experiments.ipynb \
-	04_checkerboard_artifacts.ipynb 05_psnr_limits.ipynb)
+	04_checkerboard_artifacts.ipynb 05_psnr_limits.ipynb 06_beside_the_field.ipynb)
 LINTED := srlib course site tests benchmarks notebooks
 PHOTOS ?= sample
 MINUTES ?= 30
