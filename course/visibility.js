@@ -18,9 +18,10 @@
     side = Math.random() < 0.5 ? 0 : 1;
     for (const which of [0, 1]) {
       const image = draw.createImageData(SIDE, SIDE);
+      const base = GRAY - 3 + Math.floor(7 * Math.random());  // so that brightness does not give the grid away
       for (let i = 0; i < SIDE * SIDE; i++) {
         const y = Math.floor(i / SIDE), x = i % SIDE;
-        const value = GRAY + (which === side ? pattern[y % 4][x % 4] - mean : 0);
+        const value = base + (which === side ? pattern[y % 4][x % 4] - mean : 0);
         image.data.set([value, value, value, 255], 4 * i);
       }
       draw.putImageData(image, which * (SIDE + GAP), 0);

@@ -8,10 +8,11 @@ import numpy as np
 from IPython import display
 
 # castleCSF (Ashraf et al. 2024), achromatic, static, a Gaussian patch of 1.5 degrees: cycles per degree and
-# sensitivity at 43 cd/m^2, read from the table that ColorVideoVDP 0.5.7 carries (csf_lut_weber_fixed_size.json, MIT).
+# sensitivity at 43 cd/m^2, from the table in ColorVideoVDP 0.5.7 (csf_lut_weber_fixed_size.json, MIT licence).
 CASTLE = {
-    0.99: 143.7, 1.5: 220.3, 2.28: 279.8, 2.81: 291.5, 3.46: 286.9, 4.26: 266.3, 5.25: 233.0, 6.46: 192.4, 7.96: 150.3,
-    9.81: 111.4, 12.08: 78.7, 14.88: 53.1, 18.33: 34.3, 22.57: 21.3, 27.8: 12.7, 34.25: 7.2, 42.18: 4.0,
+    0.99: 143.7, 1.5: 220.3, 2.28: 279.8, 2.81: 291.5, 3.46: 286.9, 4.26: 266.3, 5.25: 233.0, 6.46: 192.4,
+    7.96: 150.3, 9.81: 111.4, 12.08: 78.7, 14.88: 53.1, 18.33: 34.3, 22.57: 21.3, 27.8: 12.7, 34.25: 7.2,
+    42.18: 4.0,
 }  # fmt: skip
 # The grids of period 4 that a staircase shows, as rows of one period in whole levels: what an 8-bit file can hold.
 RUNGS: dict[str, list[list[int]]] = {
@@ -89,8 +90,11 @@ def size(pattern: list[list[int]]) -> float:
 
 
 def staircase() -> None:
-    """Display the test: which of two squares has a grid? Three right answers make it fainter, a wrong one stronger,
-    which settles where 79 % are right (Levitt 1971). It runs in the browser alone and keeps nothing."""
+    """Display the test: which of two squares has a grid?
+
+    Three right answers make it fainter, a wrong one stronger, which settles where 79 % are right (Levitt 1971).
+    It runs in the browser alone and keeps nothing.
+    """
     script = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
     rungs = [[name, size(pattern), pattern] for name, pattern in RUNGS.items()]
     html = f"<div id='sr-staircase'>This test needs JavaScript.</div><script>({script})({rungs!r});</script>"

@@ -1,9 +1,8 @@
-"""Page 04: what it defines in view is what the package holds, its solutions run, and its test works in a browser."""
+"""Page 04: what it defines in view is what the package holds, its solutions run, its test works in a browser."""
 
 import numpy as np
 import pytest
 import torch
-from IPython.core.displaypub import CapturingDisplayPublisher
 from page_code import code_cells, definitions
 from torch import nn
 
@@ -115,7 +114,7 @@ def barten_1999(u: float, luminance: float, field: float, pupil: float | None = 
 
 
 def test_barten_against_the_full_model_and_a_printed_value():
-    # documentation of colour-science 0.4.7, contrast_sensitivity_function_Barten1999(4): 20 cd/m^2, a pupil of 2.1 mm
+    # printed in colour-science 0.4.7 for contrast_sensitivity_function_Barten1999(4): 20 cd/m^2, a pupil of 2.1 mm
     assert barten_1999(4, 20, 60, 2.1) == pytest.approx(360.8691122, abs=1e-6)
     for luminance in (20, 43, 100):
         for u in (3, 5, 9.5, 13.4, 19, 27):
@@ -145,7 +144,9 @@ def test_thresholds_scale(model):
     once = near.times_threshold(pattern, model)
     assert near.times_threshold(3 * pattern + 5, model) == pytest.approx(3 * once)
     assert near.times_threshold(pattern.T[::-1], model) == pytest.approx(once)
-    checker = np.indices((4, 4)).sum(axis=0) % 2 - 0.5  # 0.5 cycles per pixel both ways, an amplitude of half a level
+    checker = (
+        np.indices((4, 4)).sum(axis=0) % 2 - 0.5
+    )  # 0.5 cycles per pixel both ways, an amplitude of half a level
     waves = np.hypot(0.5, 0.5) * 37.8
     wanted = 0.5 * near.contrast(128) * visibility.MODELS[model](waves, near.luminance(128))
     assert near.times_threshold(checker, model) == pytest.approx(wanted)
@@ -158,41 +159,36 @@ def test_rungs_go_up_and_are_whole_levels():
     assert all(type(value) is int for pattern in visibility.RUNGS.values() for row in pattern for value in row)
 
 
-SQUARE = """side => {
-  const canvas = document.querySelector('#sr-staircase canvas');
-  return Array.from(canvas.getContext('2d').getImageData(side * 200, 0, 176, 176).data.filter((_, i) => i % 4 == 0));
-}"""
+SQUARES = """() => [0, 1].map(side => {
+  const draw = document.querySelector('#sr-staircase canvas').getContext('2d');
+  const gray = draw.getImageData(side * 200, 0, 176, 176).data.filter((_, i) => i % 4 == 0);
+  const mean = gray.reduce((a, b) => a + b) / gray.length;
+  return [mean, Math.sqrt(gray.reduce((a, b) => a + (b - mean) ** 2, 0) / gray.length)];
+})"""
 
 
 @pytest.mark.browser
-def test_the_staircase_finds_the_threshold_of_a_simulated_reader(browser, tmp_path, monkeypatch):
-    """One who sees a grid of a level and guesses below; and one who sees all of them."""
-    shown = CapturingDisplayPublisher()
-    monkeypatch.setattr(
-        visibility.display, "display", lambda data, **_: shown.outputs.append({"data": data, "metadata": {}})
-    )
+@pytest.mark.parametrize(("limit", "low", "high"), [(0.9, 0.4, 1.5), (0.0, 0, 0.25)])
+def test_the_staircase_finds_what_a_simulated_reader_sees(browser, tmp_path, monkeypatch, limit, low, high):
+    """One who sees a grid of a level and guesses below it; and one who sees all of them."""
+    shown: list[dict] = []
+    monkeypatch.setattr(visibility.display, "display", lambda data, **_: shown.append(data))
     visibility.staircase()
-    path = tmp_path / "test.html"
-    path.write_text(shown.outputs[0]["data"]["text/html"], encoding="utf-8")
+    path, wrong, guesses = tmp_path / "test.html", [], np.random.default_rng(0)
+    path.write_text(shown[0]["text/html"], encoding="utf-8")
     with browser.new_context(offline=True) as context:
-        tab, wrong = context.new_page(), []
+        tab = context.new_page()
         tab.on("pageerror", lambda error: wrong.append(str(error)))
         tab.goto(path.as_uri())
-        for limit, verdict in ((0.9, (0.4, 1.5)), (0.0, (0, 0.25))):
-            left, right, again = tab.query_selector_all("#sr-staircase button")
-            again.click()
-            assert "No answer, no verdict" in tab.inner_text("#sr-staircase span")
-            guesses = np.random.default_rng(0)
-            for _ in range(300):
-                squares = [np.array(tab.evaluate(SQUARE, side)).reshape(176, 176) for side in (0, 1)]
-                assert all(abs(square.mean() - 128) <= 1 for square in squares)
-                stds = [square.std() for square in squares]
-                assert min(stds) == 0 < max(stds)
-                side = int(np.argmax(stds)) if max(stds) > limit else int(guesses.integers(2))
-                (left, right)[side].click()
-                if left.is_disabled():
-                    break
-            said = tab.inner_text("#sr-staircase span")
-            assert "Your threshold here" in said
-            assert verdict[0] <= float(said.split()[-2]) <= verdict[1], said
+        left, right, _ = tab.query_selector_all("#sr-staircase button")
+        assert "No answer, no verdict" in tab.inner_text("#sr-staircase span")
+        while left.is_enabled():
+            (mean_left, grid_left), (mean_right, grid_right) = tab.evaluate(SQUARES)
+            assert min(grid_left, grid_right) == 0 < max(grid_left, grid_right)
+            assert max(abs(mean_left - 128), abs(mean_right - 128)) <= 4
+            sees = max(grid_left, grid_right) > limit
+            (left if (grid_left > grid_right if sees else guesses.random() < 0.5) else right).click()
+        said = tab.inner_text("#sr-staircase span")
+    assert "Your threshold here" in said
+    assert low <= float(said.split()[-2]) <= high, said
     assert wrong == []
