@@ -1,10 +1,12 @@
-"""Page 04: what it defines in view is what the package holds, and its solutions run."""
+"""Page 04: what it defines in view is what the package holds, its solutions run, its test works in a browser."""
 
+import numpy as np
 import pytest
 import torch
 from page_code import code_cells, definitions
 from torch import nn
 
+from course import visibility
 from srlib import models
 from srlib.measure import grids
 from srlib.models import equivalence
@@ -14,7 +16,7 @@ NAME = "04_checkerboard_artifacts"
 
 @pytest.fixture(scope="module")
 def page():
-    return definitions(NAME, EARLY=0, SHORT=0, PHOTO=None)  # defaults of arguments
+    return definitions(NAME, PHOTO=None)  # a default of an argument
 
 
 @pytest.mark.parametrize("stride", [2, 3, 4])
@@ -37,6 +39,27 @@ def test_sub_kernels_are_the_package_s(page, kernel, stride, padding):
     assert axis.before == d
 
 
+def test_the_row_of_pixels_is_a_convolution_and_a_pixel_shuffle(page):
+    kernels, row = np.random.default_rng(0).normal(size=(2, 3)), np.arange(9.0) ** 2
+    phases = nn.functional.conv1d(torch.tensor(row)[None, None], torch.tensor(kernels)[:, None])[0]
+    assert np.allclose(page.enlarge_row(kernels, row), phases.T.flatten())
+
+
+@pytest.mark.parametrize("order", [0, 1])
+def test_the_projection_of_the_row_is_that_of_the_package(page, order):
+    """A kernel whose columns are alike is projected by the package as its rows are by the page's."""
+    kernels = np.random.default_rng(1).normal(size=(4, 3))
+    ours = page.project(kernels, order)
+    assert np.allclose(page.project(ours, order), ours)
+    column = np.eye(3)[1]  # one column of taps, the same for the phases of a row
+    plane = np.einsum("aj,b,l->abjl", ours, np.ones(4), column).ravel()
+    if order == 0:
+        assert np.allclose(models.tying(4, 3, 0).numpy() @ plane, plane)
+        assert np.allclose(page.even_sums(kernels), ours)
+    rises = np.diff(page.enlarge_row(ours, np.arange(9.0)))
+    assert np.ptp(rises) < 1e-12 if order else np.ptp(rises) > 1e-3
+
+
 def test_tie_is_the_package_s(page):
     torch.manual_seed(0)
     head = models.TiedConv2d(5, 2, 4, order=0).double()
@@ -48,7 +71,7 @@ def test_ripple_is_the_package_s(page):
     torch.manual_seed(0)
     network = models.build("subpixel", "gray-gray").double()
     assert page.ripple_of(network) == pytest.approx(grids.ripple(network, 1, 4, margin=10), rel=1e-9)
-    assert page.ripple_of(page.Stamped()) == pytest.approx(2, abs=1e-9)
+    assert page.ripple_of(page.Stamped()) == pytest.approx(2, abs=1e-4)
 
 
 def test_the_size_of_a_random_grid_follows_the_formula(page):
@@ -67,8 +90,105 @@ def test_solutions_run(page):
 def test_tied_transposed_kernel_is_the_nearest(page):
     """No other kernel with equal phase sums is nearer: the change is orthogonal to all that keep the sums."""
     torch.manual_seed(1)
+    tie = page.EvenSums(4)
     weight = torch.randn(1, 1, 9, 9, dtype=torch.float64)
-    change = page.tie_transposed(weight, 4) - weight
+    change = tie(weight) - weight
+    sums = torch.stack([tie(weight)[..., a, b].sum() for a, b in tie.parts])
+    assert float(sums.max() - sums.min()) < 1e-12
     for _ in range(20):
-        other = page.tie_transposed(torch.randn(1, 1, 9, 9, dtype=torch.float64), 4)
+        other = tie(torch.randn(1, 1, 9, 9, dtype=torch.float64))
         assert abs(float((change * other).sum())) < 1e-9
+
+
+# ---------------------------------------------------------------- the eye
+
+
+def barten_1999(u: float, luminance: float, field: float, pupil: float | None = None) -> float:
+    """Barten's full model of 1999, of which the formula of 2003 is an approximation."""
+    pupil = pupil or 5 - 3 * np.tanh(0.4 * np.log10(luminance * field**2 / 1600))
+    troland = np.pi * pupil**2 / 4 * luminance * (1 - (pupil / 9.7) ** 2 + (pupil / 12.4) ** 4)
+    blur = np.exp(-2 * np.pi**2 * np.hypot(0.5 / 60, 0.08 / 60 * pupil) ** 2 * u**2)
+    area = 1 / (1 / field**2 + 1 / 12**2 + u**2 / 15**2)
+    noise = 1 / (0.03 * 1.2274e6 * troland) + 3e-8 / (1 - np.exp(-((u / 7) ** 2)))
+    return blur / 3 / np.sqrt(2 / 0.1 / area * noise)
+
+
+def test_barten_against_the_full_model_and_a_printed_value():
+    # printed in colour-science 0.4.7 for contrast_sensitivity_function_Barten1999(4): 20 cd/m^2, a pupil of 2.1 mm
+    assert barten_1999(4, 20, 60, 2.1) == pytest.approx(360.8691122, abs=1e-6)
+    for luminance in (20, 43, 100):
+        for u in (3, 5, 9.5, 13.4, 19, 27):
+            assert visibility.barten(u, luminance, 10) == pytest.approx(barten_1999(u, luminance, 10), rel=0.16)
+
+
+def test_castle_is_read_between_its_entries_and_for_one_luminance():
+    assert visibility.castle(9.81) == pytest.approx(111.4)
+    assert 78.7 < visibility.castle(11) < 111.4
+    with pytest.raises(ValueError, match="43"):
+        visibility.castle(9.81, 100)
+
+
+def test_a_screen():
+    screen = visibility.Screen()
+    assert screen.luminance(255) == pytest.approx(200)
+    half_a_level = screen.luminance(128.5) / screen.luminance(127.5)
+    assert screen.contrast(128) == pytest.approx(np.log(half_a_level), rel=1e-3)
+
+
+@pytest.mark.parametrize("model", visibility.MODELS)
+def test_thresholds_scale(model):
+    near, far = visibility.Screen(), visibility.Screen(75.6)
+    assert far.threshold(model) > 2 * near.threshold(model)
+    assert visibility.Screen(75.6, zoom=2).threshold(model) == pytest.approx(near.threshold(model))
+    pattern = np.random.default_rng(0).normal(size=(4, 4))
+    once = near.times_threshold(pattern, model)
+    assert near.times_threshold(3 * pattern + 5, model) == pytest.approx(3 * once)
+    assert near.times_threshold(pattern.T[::-1], model) == pytest.approx(once)
+    checker = (
+        np.indices((4, 4)).sum(axis=0) % 2 - 0.5
+    )  # 0.5 cycles per pixel both ways, an amplitude of half a level
+    waves = np.hypot(0.5, 0.5) * 37.8
+    wanted = 0.5 * near.contrast(128) * visibility.MODELS[model](waves, near.luminance(128))
+    assert near.times_threshold(checker, model) == pytest.approx(wanted)
+
+
+def test_rungs_go_up_and_are_whole_levels():
+    sizes = [visibility.size(pattern) for pattern in visibility.RUNGS.values()]
+    assert sizes == sorted(sizes)
+    assert sizes[0] == pytest.approx(np.sqrt(15) / 16)
+    assert all(type(value) is int for pattern in visibility.RUNGS.values() for row in pattern for value in row)
+
+
+SQUARES = """() => [0, 1].map(side => {
+  const draw = document.querySelector('#sr-staircase canvas').getContext('2d');
+  const gray = draw.getImageData(side * 200, 0, 176, 176).data.filter((_, i) => i % 4 == 0);
+  const mean = gray.reduce((a, b) => a + b) / gray.length;
+  return [mean, Math.sqrt(gray.reduce((a, b) => a + (b - mean) ** 2, 0) / gray.length)];
+})"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("limit", "low", "high"), [(0.9, 0.4, 1.5), (0.0, 0, 0.25)])
+def test_the_staircase_finds_what_a_simulated_reader_sees(browser, tmp_path, monkeypatch, limit, low, high):
+    """One who sees a grid of a level and guesses below it; and one who sees all of them."""
+    shown: list[dict] = []
+    monkeypatch.setattr(visibility.display, "display", lambda data, **_: shown.append(data))
+    visibility.staircase()
+    path, wrong, guesses = tmp_path / "test.html", [], np.random.default_rng(0)
+    path.write_text(shown[0]["text/html"], encoding="utf-8")
+    with browser.new_context(offline=True) as context:
+        tab = context.new_page()
+        tab.on("pageerror", lambda error: wrong.append(str(error)))
+        tab.goto(path.as_uri())
+        left, right, _ = tab.query_selector_all("#sr-staircase button")
+        assert "No answer, no verdict" in tab.inner_text("#sr-staircase span")
+        while left.is_enabled():
+            (mean_left, grid_left), (mean_right, grid_right) = tab.evaluate(SQUARES)
+            assert min(grid_left, grid_right) == 0 < max(grid_left, grid_right)
+            assert max(abs(mean_left - 128), abs(mean_right - 128)) <= 4
+            sees = max(grid_left, grid_right) > limit
+            (left if (grid_left > grid_right if sees else guesses.random() < 0.5) else right).click()
+        said = tab.inner_text("#sr-staircase span")
+    assert "Your threshold here" in said
+    assert low <= float(said.split()[-2]) <= high, said
+    assert wrong == []
