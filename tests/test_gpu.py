@@ -17,12 +17,10 @@ from on_devices import FUNCTIONS, NETWORKS
 from torch.utils._pytree import tree_leaves
 from trainings import DROPOUT, SMALL, Stop, weights
 
-from srlib import models
 from srlib.data import Batches, Store
 from srlib.device import choose_device, choose_precision, exact_float32
 from srlib.errors import UsageError
 from srlib.files import ROOT
-from srlib.measure import evaluation
 from srlib.train.callbacks import Save
 from srlib.train.checkpoints import load, load_last, load_model
 from srlib.train.losses import Adversarial
@@ -117,15 +115,6 @@ def test_functions_of_pictures_as_on_the_cpu(name):
     for here, there in zip(*found, strict=True):
         far = (there - here).abs() > 1e-5 + 2e-3 * here.abs().max()
         assert far.float().mean() < (1e-3 if name.startswith("LR") else 1e-9)
-
-
-def test_scores_as_on_the_cpu(store):
-    network, photos = models.build("small"), store.tensor("test")
-    how = {"kernel": "bicubic", "scale": 4, "crop_border": 4}
-    here, there = (evaluation.evaluate(network, photos, "rgb-rgb", device=device, **how) for device in (CPU, CARD))
-    assert here.keys() == there.keys()
-    for key, values in here.items():
-        np.testing.assert_allclose(there[key], values, rtol=2e-4, atol=1e-5, err_msg=key)
 
 
 def test_a_training_goes_as_on_the_cpu_and_in_the_precision_that_pays(store):
