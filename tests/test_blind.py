@@ -7,7 +7,7 @@ from course import blind
 
 
 @pytest.fixture
-def test() -> blind.BlindTest:
+def test():
     photo = torch.zeros(3, 32, 32)
     distorted = [(kind, decibel, photo + 0.1) for kind in ("blur", "noise") for decibel in (30.0, 35.0, 40.0)]
     return blind.BlindTest(photo, distorted, seed=1)

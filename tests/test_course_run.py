@@ -315,20 +315,3 @@ def test_ctrl_c_leaves_a_state_from_which_the_same_command_goes_on(tiny_series, 
     assert run(runs, only="01 02") == 0
     assert times(runs, "one") == [1]
     assert (runs / NAME / "index.html").exists()
-
-
-def test_code_hash_follows_the_code_and_nothing_else(tiny_series):
-    page = pages.read(tiny_series() / f"{FIRST}.ipynb")
-    before = pages.code_hash(page)
-    page.cells[0].source = "# Another title"
-    page.cells[1].execution_count = 7
-    page.cells.insert(2, nbformat.v4.new_code_cell("SEED = 1", metadata={"tags": [pages.INJECTED]}))
-    assert pages.code_hash(page) == before
-    page.cells[-1].source += "\n1 + 1"
-    assert pages.code_hash(page) != before
-
-
-def test_headings_are_found_where_they_are():
-    markdown, python = nbformat.v4.new_markdown_cell, nbformat.v4.new_code_cell
-    cells = [python("# no"), markdown("# Title\n\ntext\n\n## Deep"), markdown("```\n# no\n```")]
-    assert pages.headings(nbformat.v4.new_notebook(cells=cells)) == [(1, "Title"), (1, "Deep")]

