@@ -185,20 +185,9 @@ def test_two_ranks_equal_one(tmp_path):
     options = ["--batch-size", "8", "--patch", "48", "--precision", "float32", "--device", CARD.type]
 
     def trained(name, ranks, *length):
-        launcher = (
-            ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
-        )
-        command = [
-            sys.executable,
-            *launcher,
-            "-m",
-            "srlib",
-            "train",
-            "--out",
-            str(tmp_path / name),
-            *options,
-            *length,
-        ]
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+        command = [sys.executable, *launcher[: 4 * (ranks > 1)], "-m", "srlib", "train", *options, *length]
+        command += ["--out", str(tmp_path / name)]
         told = subprocess.run(command, cwd=ROOT, check=True, text=True, stdout=subprocess.PIPE)
         assert ranks == 1 or "2 process(es)" in told.stdout
         return weights(load_model(tmp_path / name / "model.pt")[0])
