@@ -2,21 +2,10 @@
 
 from collections.abc import Callable
 
-from srlib import models
 from srlib.images import color, degrade
+from srlib.images.tasks import DEGRADATIONS, pair
 from srlib.measure import evaluation, grids, library, metrics
 from srlib.train.losses import LOSSES
-
-NETWORKS: dict[str, Callable] = {name: lambda name=name: models.build(name) for name in models.MODELS}
-NETWORKS |= {head: lambda head=head: models.upscaler(3, 3, width=8, depth=1, head=head) for head in models.HEADS}
-NETWORKS |= {
-    "collapsible": lambda: models.upscaler(3, 3, body="collapsible", width=8),
-    "folded": lambda: models.folded(models.build("small")),
-    "per channel": lambda: models.PerChannel(models.build("small", "gray-gray")),
-    "luma only": lambda: models.LumaOnly(models.build("residual", "gray-gray")),
-    "self-ensemble": lambda: models.SelfEnsemble(models.build("small")),
-    "bicubic": models.Interpolation,
-}
 
 
 def _psnr(x, y, **how):
@@ -29,10 +18,7 @@ def _back_from_ycbcr(x, limited: bool):
 
 # of two RGB pictures in [0, 1]
 FUNCTIONS: dict[str, Callable] = {
-    **{
-        f"LR, {name}": lambda x, _, name=name: degrade.degrade(x, name, 4, round_lr=True)
-        for name in degrade.KERNELS
-    },
+    **{f"LR, {name}": lambda x, _, name=name: pair(x.mul(255).byte(), name, 4)[0] for name in DEGRADATIONS},
     **{
         f"size, {name}": lambda x, _, name=name: degrade.resize(x, (99, 200), name)
         for name in degrade.INTERPOLATIONS

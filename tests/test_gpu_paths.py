@@ -10,7 +10,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
-from on_devices import FUNCTIONS, NETWORKS
+from on_devices import FUNCTIONS
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -106,6 +106,18 @@ def test_the_lane_catches_a_planted_fault(planted):
 def test_functions_of_pictures(name):
     result = checked(lambda: FUNCTIONS[name](*pictures()))
     assert name not in library.LIBRARY_METRICS or result.dtype == torch.float64
+
+
+NETWORKS = {name: lambda name=name: models.build(name) for name in models.MODELS}
+NETWORKS |= {head: lambda head=head: models.upscaler(3, 3, width=8, depth=1, head=head) for head in models.HEADS}
+NETWORKS |= {
+    "collapsible": lambda: models.upscaler(3, 3, body="collapsible", width=8),
+    "folded": lambda: models.folded(models.build("small")),
+    "per channel": lambda: models.PerChannel(models.build("small", "gray-gray")),
+    "luma only": lambda: models.LumaOnly(models.build("residual", "gray-gray")),
+    "self-ensemble": lambda: models.SelfEnsemble(models.build("small")),
+    "bicubic": models.Interpolation,
+}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
