@@ -217,7 +217,7 @@ def test_a_phone_has_the_contents_and_a_desk_has_dark_mode_and_a_button_to_copy(
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_contrast_headings_and_alternative_texts_pass_axe(scheme, built, browser):
-    rules = {"type": "rule", "values": AXE_RULES}
+    rules = {"type": "rule", "values": AXE_RULES if scheme == "light" else AXE_RULES[:1]}  # dark: its contrast
     with browser.new_context(viewport={"width": 1400, "height": 900}, color_scheme=scheme) as context:
         page = context.new_page()
         for path in html_files(built):
