@@ -73,3 +73,10 @@ def test_adversarial_is_repeatable_and_leaves_the_random_state_alone(pictures):
     assert values[0] == values[1]
     assert torch.equal(torch.rand(1), expected)
     assert repr(losses.Adversarial(0.1, seed=3)) == "Adversarial(0.1, 0.0005, 32, 3)"
+
+
+def test_detail_is_what_a_low_resolution_picture_lacks():
+    detail = losses.Detail()
+    assert detail(torch.full((1, 3, 32, 32), 0.7)).abs().max() < 1e-5
+    checker = 0.1 * (1 - 2 * ((torch.arange(32)[:, None] + torch.arange(32)) % 2)).float().expand(1, 3, -1, -1)
+    assert torch.allclose(detail(0.5 + checker), 10 * checker, atol=1e-5)
