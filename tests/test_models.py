@@ -72,12 +72,6 @@ def test_layer_table_counts_as_the_formulas_do_and_leaves_the_network_as_it_was(
     assert not any(m._forward_hooks for m in net.modules())
 
 
-def test_milliseconds_rank_networks_by_their_work():
-    networks = [models.build("subpixel", width=width) for width in (8, 192)]
-    quick, slow = models.milliseconds(networks, torch.rand(1, 3, 44, 44), repeats=5)
-    assert 0 < quick < slow
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -1,7 +1,5 @@
 """The course as a site: that it builds, that it holds together, and what a reader with no network sees of it."""
 
-import json
-import os
 import re
 import shutil
 from html import unescape
@@ -11,7 +9,6 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 import numpy as np
 import pytest
-import yaml
 from axe_playwright_python.base import AXE_SCRIPT
 from conftest import tiny_page
 from PIL import Image
@@ -20,7 +17,6 @@ from playwright.sync_api import Page
 from course import notebooks as pages
 from course import site
 from course.__main__ import main
-from srlib.files import ROOT
 
 FIRST, SECOND = pages.NAMES[:2]
 RAW_TEX = re.compile(r"\\[a-zA-Z]{2,}|\$\$")
@@ -128,19 +124,6 @@ def test_ten_lines_for_a_project_of_ones_own_work(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONWARNINGS", "error")
     exec(code.replace("steps=600", "steps=2"), {})
     assert Image.open("holiday_x4.png").size == (160, 240)
-
-
-def test_launchers_are_sound():
-    notebook = pages.read(ROOT / "site" / "colab.ipynb")
-    nbformat.validate(notebook)
-    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-    assert "course run --only $PAGE" in code
-    assert not any(cell.get("outputs") for cell in notebook.cells)
-    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
-    assert container["postCreateCommand"] == "make .venv/.ready"
-    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "site.yml").read_text())
-    assert {"run": "make site PYTHON=python"} in workflow["jobs"]["publish"]["steps"]
-    assert os.access(ROOT / ".binder" / "postBuild", os.X_OK)
 
 
 def complaints(page: Page, path: Path) -> list[str]:
