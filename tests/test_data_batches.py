@@ -89,6 +89,6 @@ def test_photos_are_put_on_a_device_once_and_shared(sample):
     ],
 )
 def test_wrong_arguments_are_named(sample, options, message):
-    some, step = replace(sample, split={**sample.split, "val": np.array([], int)}), options.pop("step", 0)
+    some = replace(sample, split={**sample.split, "val": np.array([], int)})
     with pytest.raises(ValueError, match=message):
         Batches(**{"store": some, "split": "train", "batch_size": 4, "patch": 32} | options)

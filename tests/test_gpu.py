@@ -20,7 +20,7 @@ from srlib.device import choose_device, choose_precision, exact_float32
 from srlib.errors import UsageError
 from srlib.files import ROOT
 from srlib.train.callbacks import Save
-from srlib.train.checkpoints import load_last, load_model
+from srlib.train.checkpoints import load_model, take_up
 from srlib.train.losses import Adversarial
 from srlib.train.trainer import Trainer
 from srlib.upscale import upscale

@@ -40,8 +40,8 @@ from pathlib import Path
 from srlib.data import open_store
 from srlib.errors import UsageError
 from srlib.train import ranks, trainer
-from srlib.train.callbacks import Save, StopIfTooLarge
-from srlib.train.checkpoints import load_last
+from srlib.train.callbacks import Save, stop_if_too_large
+from srlib.train.checkpoints import load, take_up
 from trainings import DROPOUT, SMALL, Stop
 
 CPU, LAST = ranks.start(torch.device("cpu")), Path(sys.argv[1]) / "last.pt"

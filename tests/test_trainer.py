@@ -13,7 +13,7 @@ from trainings import DROPOUT, SMALL, Stop, weights
 from srlib.data import Batches
 from srlib.errors import UsageError
 from srlib.train.callbacks import Callback, Measure, Save, fits
-from srlib.train.checkpoints import load, load_last, load_model, run_in, save
+from srlib.train.checkpoints import load, load_model, run_in, save, take_up
 from srlib.train.optimisers import Average
 from srlib.train.trainer import Trainer
 
@@ -69,7 +69,7 @@ def test_resume_is_bit_for_bit(sample, tmp_path, change):
     rows = [[{**row, "seconds": 0} for row in trainer.history] for trainer in (whole, parts[-1])]
     assert rows[0] == rows[1]
     with pytest.raises(UsageError, match=r"learning_rate: 0\.002 there, 0\.5 here"):
-        take_up(last, Trainer(replace(config, learning_rate=0.5), store, precision=torch.float32))
+        take_up(last, Trainer(replace(config, learning_rate=0.5), sample, precision=torch.float32))
 
 
 def test_checkpoints_hold_no_code(tmp_path, sample):
@@ -119,14 +119,14 @@ def test_what_is_not_finite_stops_before_anything_is_saved(sample, tmp_path, kin
         nonlocal calls
         calls += 1
         value = (output - target).square().mean()
-        if calls == 8 and kind == "loss":
+        if calls == 9 and kind == "loss":  # the last step before a row, after which all would be saved
             return value * float("nan")
         # a root at zero: 0 forward, infinity times 0 backward
-        return value + (output.sum() * 0).sqrt() if calls == 8 else value
+        return value + (output.sum() * 0).sqrt() if calls == 9 else value
 
     measured = []
     watch = Measure(lambda model: measured.append(bool(torch.isfinite(weights(model)).all())) or {})
-    with pytest.raises(FloatingPointError, match=f"the {kind} is not finite at step 8 .*try a tenth"):
+    with pytest.raises(FloatingPointError, match=f"the {kind} is not finite at step 9 .*try a tenth"):
         train(SMALL, sample, loss=breaks, callbacks=[watch, Save(tmp_path / "last.pt", 0)])
     state = load(tmp_path / "last.pt")
     assert state["step"] == 6
