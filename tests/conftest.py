@@ -29,7 +29,7 @@ def tiny_page(name: str, code: Sequence[str] = ("# Check\nassert 1 + 1 == 2",)) 
     cells = [
         v4.new_markdown_cell(f"# Page {name[:2]}\n\nAbout $x^2$ and [the next](02_subpixel_cnn.ipynb)."),
         v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
-        v4.new_markdown_cell("## A first section\n\nProse."),
+        v4.new_markdown_cell("## A first section\n\n```\n# No heading\n```"),
         *[v4.new_code_cell(source) for source in code],
         v4.new_markdown_cell("## What we found"),
         v4.new_code_cell(LEDGER % name[:2]),
