@@ -19,6 +19,8 @@ def test_the_photo_stands_where_the_trial_says_and_each_question_has_an_answer(t
         assert pair.shape == (3, 32, 72)
         half = pair[..., :32] if trial.photo_is_left else pair[..., -32:]
         assert torch.equal(half, test.photo)
+    again = blind.BlindTest(test.photo, [(t.kind, t.decibel, t.picture) for t in reversed(test.trials)], seed=1)
+    assert again.key() == test.key(), "the sides follow the seed"
     with pytest.raises(ValueError, match="7 answers to 6 questions"):
         test.answer(test.key() + "L")
     assert test.sheet().get_size_inches().tolist() == [4.64, 1.78]  # two rows of three pairs at twice their size

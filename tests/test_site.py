@@ -1,5 +1,7 @@
 """The course as a site: that it builds, that it holds together, and what a reader with no network sees of it."""
 
+import json
+import os
 import re
 import shutil
 from html import unescape
@@ -9,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 import numpy as np
 import pytest
+import yaml
 from axe_playwright_python.base import AXE_SCRIPT
 from conftest import tiny_page
 from PIL import Image
@@ -17,6 +20,7 @@ from playwright.sync_api import Page
 from course import notebooks as pages
 from course import site
 from course.__main__ import main
+from srlib.files import ROOT
 
 FIRST, SECOND = pages.NAMES[:2]
 RAW_TEX = re.compile(r"\\[a-zA-Z]{2,}|\$\$")
@@ -124,6 +128,14 @@ def test_ten_lines_for_a_project_of_ones_own_work(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONWARNINGS", "error")
     exec(code.replace("steps=600", "steps=2"), {})
     assert Image.open("holiday_x4.png").size == (160, 240)
+
+
+def test_launchers_are_sound():
+    nbformat.validate(notebook := pages.read(ROOT / "site" / "colab.ipynb"))
+    assert not any(cell.get("outputs") for cell in notebook.cells)
+    assert json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())["postCreateCommand"]
+    assert yaml.safe_load((ROOT / ".github" / "workflows" / "site.yml").read_text())["jobs"]["publish"]
+    assert os.access(ROOT / ".binder" / "postBuild", os.X_OK)
 
 
 def complaints(page: Page, path: Path) -> list[str]:
