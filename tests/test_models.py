@@ -28,6 +28,8 @@ def test_every_head_makes_whole_blocks(head, scale):
     assert models.HEADS[head](8, 3, scale)(torch.rand(1, 8, 6, 7)).shape == (1, 3, 6 * scale, 7 * scale)
     with pytest.raises(ValueError, match=r"no multiple of scale\^2 = 16"):
         models.icnr_(torch.empty(20, 5, 3, 3), 4)
+    with pytest.raises(ValueError, match="order must be"):
+        models.tying(4, 3, 2)
 
 
 @pytest.mark.parametrize("task", ["rgb-rgb", "gray-rgb"])
@@ -70,6 +72,7 @@ def test_layer_table_counts_as_the_formulas_do_and_leaves_the_network_as_it_was(
     assert [net.training, net[0].training, net[1].training] == [True, True, False]
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
     assert not any(m._forward_hooks for m in net.modules())
+    assert min(models.milliseconds([net, conv], torch.rand(1, 3, 10, 12), repeats=2)) > 0
 
 
 @pytest.mark.parametrize(
