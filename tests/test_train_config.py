@@ -64,7 +64,9 @@ def test_every_field_and_every_option_of_a_network_is_an_option_of_train():
         (["--batch-size", "0"], "batch_size"),
         (["--learning-rate", "nan"], "learning_rate"),
         (["--out", "/proc/nowhere"], "--out /proc/nowhere: cannot be written"),
+        (["--minutes", "0"], "minutes"),
         (["--resume"], "nothing to resume"),
+        (["--data", "/no/such/folder"], "/no/such/folder"),
         (["--loss", "l7"], "loss: no 'l7': choose from mse"),
     ],
 )
