@@ -1,4 +1,4 @@
-"""What more than one test file needs: tiny pages that run in a second, the site, a browser."""
+"""What more than one test file needs: the sample, tiny pages that run in a second, the site, a browser."""
 
 import os
 import shutil
@@ -12,6 +12,7 @@ import pytest
 
 from course import notebooks as pages
 from course.__main__ import main
+from srlib.data import Store, open_store
 
 # A shell starts background jobs with SIGINT ignored, and children inherit that: the Ctrl-C tests would hang.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -28,7 +29,7 @@ def tiny_page(name: str, code: Sequence[str] = ("# Check\nassert 1 + 1 == 2",)) 
     cells = [
         v4.new_markdown_cell(f"# Page {name[:2]}\n\nAbout $x^2$ and [the next](02_subpixel_cnn.ipynb)."),
         v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
-        v4.new_markdown_cell("## A first section\n\nProse."),
+        v4.new_markdown_cell("## A first section\n\n```\n# No heading\n```"),
         *[v4.new_code_cell(source) for source in code],
         v4.new_markdown_cell("## What we found"),
         v4.new_code_cell(LEDGER % name[:2]),
@@ -52,6 +53,12 @@ def tiny_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def sample() -> Store:
+    """The bundled photos."""
+    return open_store("sample")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Pictures to enlarge and a tiny network to do it, for the tests of ``upscale``."""
+"""Pictures and folders of them, and a tiny network to enlarge them."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -12,6 +12,7 @@ from torch import nn
 
 from srlib import models
 from srlib.commands import main
+from srlib.data.decode import ALIGNED
 from srlib.train import checkpoints
 from srlib.train.config import TrainConfig
 
@@ -61,6 +62,26 @@ def saved(path: Path | str, mode: str = "RGB", size: tuple[int, int] = (12, 10),
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(smooth(*size)).convert(mode).save(path, **options)
+    return path
+
+
+# three of the photos that the partition file lists
+PRESENT = {"000001.jpg": "train", "000002.jpg": "train", "000004.jpg": "val"}
+
+
+def faces(folder: Path, ending: str = ".jpg") -> Path:
+    """Photos like CelebA's, in a folder."""
+    for name in PRESENT:
+        saved(folder / name.replace(".jpg", ending), size=ALIGNED)
+    return folder
+
+
+def partition(folder: Path, kind: str = "csv") -> Path:
+    """CelebA's list of splits, of five photos, in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    header, comma = ("image_id,partition\n", ",") if kind == "csv" else ("", " ")
+    path = folder / f"list_eval_partition.{kind}"
+    path.write_text(header + "".join(f"{i:06d}.jpg{comma}{code}\n" for i, code in enumerate((0, 0, 0, 1, 2), 1)))
     return path
 
 

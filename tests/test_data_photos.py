@@ -2,7 +2,6 @@
 
 import io
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from photo_files import saved, smooth
 from PIL import Image
 from torch.nn import functional
 
-from srlib.data import Store, open_store
+from srlib.data import open_store
 from srlib.data.build import open_source
 from srlib.data.crops import cut
 from srlib.data.decode import BadPhoto, SmallPhoto
@@ -19,31 +18,28 @@ from srlib.data.find import find_source
 from srlib.errors import DataError
 
 
-def picture(width: int = 240, height: int = 200) -> Image.Image:
+def picture(width=240, height=200):
     return Image.fromarray(smooth(width, height))
 
 
-def encoded(image: Image.Image, kind: str, **options) -> bytes:
+def encoded(image, kind, **options):
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
-def square(data: bytes, kind: str = "folder", crop: str = "center") -> np.ndarray:
-    return cut(data, kind, crop)[""]
-
-
-def assert_close(found: np.ndarray, wanted: np.ndarray, levels: int) -> None:
+def assert_cut(data, wanted, levels, kind="folder", crop="center"):
+    """That a photo is cut to a picture [H, W, 3], so many levels apart."""
+    found = cut(data, kind, crop)[""].transpose(1, 2, 0)
     assert (found.shape, found.dtype) == (wanted.shape, np.uint8)
     assert np.abs(found.astype(int) - wanted.astype(int)).max() <= levels
 
 
-def assert_middle_square(data: bytes, image: Image.Image, levels: int) -> None:
+def middle_square(image):
     """The rule in a few lines: the middle square, by antialiased bicubic."""
     (width, height), side = image.size, min(image.size)
     middle = np.asarray(image.convert("RGB"))[(height - side) // 2 :, (width - side) // 2 :][:side, :side]
-    wanted = Image.fromarray(middle).resize((176, 176), Image.Resampling.BICUBIC)
-    assert_close(square(data), np.asarray(wanted).transpose(2, 0, 1), levels)
+    return np.asarray(Image.fromarray(middle).resize((176, 176), Image.Resampling.BICUBIC))
 
 
 FACE, GRAY, HALF, PALETTE = picture(178, 218), picture().convert("L"), picture(), picture().convert("P")
@@ -73,33 +69,35 @@ READ = {
 
 
 @pytest.mark.parametrize("name", READ)
-def test_read_rightly(name: str) -> None:
-    assert_middle_square(*READ[name])
+def test_read_rightly(name):
+    data, image, levels = READ[name]
+    assert_cut(data, middle_square(image), levels)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
-def test_exif_orientation(orientation: int, kind: str) -> None:
+def test_exif_orientation(orientation, kind):
     turned = [None, None, 0, 3, 1, 5, 2, 6, 4][orientation]  # what the camera did: the inverse of what we do
     stored = picture() if turned is None else picture().transpose(Image.Transpose(turned))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    assert_middle_square(encoded(stored, kind, exif=exif, **(JPEG if kind == "JPEG" else {})), picture(), 4)
+    data = encoded(stored, kind, exif=exif, **(JPEG if kind == "JPEG" else {}))
+    assert_cut(data, middle_square(picture()), 4)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK", "RGBA"])
-def test_center_is_the_middle_without_resampling(mode: str) -> None:
+def test_center_is_the_middle_without_resampling(mode):
     """A plain JPEG is decoded by torchvision, all else by Pillow, to the same pixels."""
     data = encoded(FACE.convert(mode), "PNG" if mode == "RGBA" else "JPEG")
     with Image.open(io.BytesIO(data)) as image:
-        whole = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-    assert_close(square(data, "celeba"), whole[:, 21:197, 1:177], 4 if mode == "CMYK" else 0)
+        whole = np.asarray(image.convert("RGB"))
+    assert_cut(data, whole[21:197, 1:177], 4 if mode == "CMYK" else 0, "celeba")
 
 
-def test_lecture_is_plain_bilinear_from_178_rows() -> None:
+def test_lecture_is_plain_bilinear_from_178_rows():
     middle = torch.from_numpy(np.asarray(FACE)[20:198].transpose(2, 0, 1).astype(np.float64))
-    wanted = functional.interpolate(middle[None], size=(176, 176), mode="bilinear")[0].round().numpy()
-    assert_close(square(encoded(FACE, "PNG"), "celeba", "lecture"), wanted, 1)  # halves may fall either way
+    wanted = functional.interpolate(middle[None], size=(176, 176), mode="bilinear")[0].permute(1, 2, 0).round()
+    assert_cut(encoded(FACE, "PNG"), wanted.numpy(), 1, "celeba", "lecture")  # halves may fall either way
 
 
 PNG = encoded(picture(), "PNG")
@@ -117,40 +115,40 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 @pytest.mark.filterwarnings("ignore")  # Pillow remarks on some of these; a build silences it
-def test_refused_with_a_reason(name: str) -> None:
+def test_refused_with_a_reason(name):
     data, reason = REFUSED[name]
     for kind, crop in (("folder", "center"), ("folder", "tiles"), ("celeba", "lecture")):
         with pytest.raises(BadPhoto, match=reason):
             cut(data, kind, crop)
 
 
-def test_sizes_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sizes_that_are_refused(tmp_path, monkeypatch):
     with pytest.raises(SmallPhoto, match="300x175"):
-        square(encoded(picture(300, 175), "PNG"))
+        cut(encoded(picture(300, 175), "PNG"), "folder", "center")
     with pytest.raises(BadPhoto, match="240x200, but CelebA's aligned photos are 178x218"):
-        square(PNG, "celeba")
+        cut(PNG, "celeba", "center")
     picture(50, 50).save(tmp_path / "tiny.png")
     with pytest.raises(ValueError, match=r"no usable photos.*\n  tiny.png: 50x50"):
         open_store(tmp_path, tmp_path / "runs")
     monkeypatch.setattr("srlib.data.decode.MAX_PIXELS", 240 * 200 - 1)
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("pixels were decoded"))
     with pytest.raises(BadPhoto, match="240x200"):
-        square(PNG)
+        cut(PNG, "folder", "center")
 
 
 @pytest.fixture
-def good(tmp_path: Path) -> Path:
+def good(tmp_path):
     """A folder of ten sound photos."""
     for i in range(10):
         saved(tmp_path / "photos" / f"good{i}.png", size=(200 + i, 190))
     return tmp_path / "photos"
 
 
-def opened(folder: Path, max_bad: float = 50) -> Store:
+def opened(folder, max_bad=50):
     return open_store(folder, folder.parent / "runs", max_bad=max_bad)
 
 
-def test_what_is_left_out_is_listed_with_the_reason(good: Path, capsys: pytest.CaptureFixture) -> None:
+def test_what_is_left_out_is_listed_with_the_reason(good, capsys):
     (good / "empty.jpg").write_bytes(b"")
     (good / "cut.jpg").write_bytes(REFUSED["truncated JPEG"][0])
     saved(good / "later" / "copy.png", size=(200, 190))  # as good0.png
@@ -172,7 +170,7 @@ def test_what_is_left_out_is_listed_with_the_reason(good: Path, capsys: pytest.C
         assert (store.photos(split) == store.tensor(split)).all(), "also where unused rows lie between"
 
 
-def test_too_many_bad_photos_are_listed_and_many_in_a_file(good: Path, capsys: pytest.CaptureFixture) -> None:
+def test_too_many_bad_photos_are_listed_and_many_in_a_file(good, capsys):
     (good / "notes.jpg").write_text("no picture")
     wanted = r"1 of 11 photos are bad, more than 1 %:\n  notes.jpg: not an image(.|\n)*--max-bad 10$"
     with pytest.raises(DataError, match=wanted):
@@ -187,7 +185,7 @@ def test_too_many_bad_photos_are_listed_and_many_in_a_file(good: Path, capsys: p
     assert len(whole.read_text().splitlines()) == 31
 
 
-def test_files_that_change_or_go_meanwhile(good: Path) -> None:
+def test_files_that_change_or_go_meanwhile(good):
     source = find_source(good)
     picture(300, 300).save(good / "good3.png")
     (good / "good5.png").unlink()
@@ -198,7 +196,7 @@ def test_files_that_change_or_go_meanwhile(good: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt" or os.uname().sysname == "Darwin", reason="such files are Linux's")
-def test_odd_files_and_names(good: Path, capsys: pytest.CaptureFixture) -> None:
+def test_odd_files_and_names(good, capsys):
     before = opened(good)
     (good / "good3.png").chmod(0o600)
     (good / "gone.jpg").symlink_to(good / "nowhere.jpg")

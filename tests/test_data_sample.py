@@ -1,7 +1,6 @@
 """Tiles, of the bundled sample and of large photos."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from srlib.data.crops import planned, tiles
 from srlib.errors import UsageError
 
 
-def test_the_sample_never_changes() -> None:
+def test_the_sample_never_changes():
     """Recorded scores and trained networks hang on it."""
     store = open_store("sample")
     assert store.describe() == "sample, 247 tiles of 176x176 (tiles): train 229, val 9, test 9"
@@ -21,13 +20,13 @@ def test_the_sample_never_changes() -> None:
     assert store.fingerprint == "b21cc13b5d60b74c5d606f73a376de1e"
 
 
-def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(sample, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match="chelsea comes inside scikit-image, which is not installed"):
         open_store("sample")
 
 
-def photo(width: int, height: int) -> Image.Image:
+def photo(width, height):
     return Image.fromarray(noise(height, width, 3))
 
 
@@ -35,7 +34,7 @@ SIZES = {(1500, 1000): {0.5: 4 * 3, 0.25: 2 * 1}, (500, 400): {0.5: 1}, (340, 60
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_tiles_of_a_folder(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_tiles_of_a_folder(tmp_path, size):
     """Which scales, how many tiles, their names and their pixels, which are Pillow's."""
     photo(*size).save(tmp_path / "holiday.png")
     photo(700, 352).save(tmp_path / "other.png")  # a folder needs one usable photo
@@ -56,7 +55,7 @@ def test_tiles_of_a_folder(tmp_path: Path, size: tuple[int, int]) -> None:
             assert max((along == 0).sum(), (along > 1).sum()) <= 88
 
 
-def test_tiles_follow_exif_and_the_plan_is_made_from_the_header(tmp_path: Path) -> None:
+def test_tiles_follow_exif_and_the_plan_is_made_from_the_header(tmp_path):
     exif, path = Image.Exif(), tmp_path / "photo.png"
     exif[0x0112] = 6
     photo(800, 400).transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
@@ -66,7 +65,7 @@ def test_tiles_follow_exif_and_the_plan_is_made_from_the_header(tmp_path: Path) 
     assert (store.images == np.stack(list(tiles(photo(800, 400), [0.5]).values()))).all()
 
 
-def test_splits_are_made_by_photo_and_a_broken_photo_keeps_its_rows_to_itself(tmp_path: Path) -> None:
+def test_splits_are_made_by_photo_and_a_broken_photo_keeps_its_rows_to_itself(tmp_path):
     for i in range(8):  # of these names 3.jpg is for validation, 6.jpg for testing
         photo(720 + i, 360).save(tmp_path / f"{i}.jpg")
     (tmp_path / "2.jpg").write_bytes((tmp_path / "2.jpg").read_bytes()[:9000])

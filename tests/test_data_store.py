@@ -7,13 +7,11 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from photo_files import saved
-from test_data_find import faces, partition
+from photo_files import faces, partition, saved
 
 from srlib.commands import main
 from srlib.data import build, open_store
@@ -21,7 +19,7 @@ from srlib.data.crops import cut
 from srlib.errors import DataError, UsageError
 
 
-def generate(folder: Path, count: int) -> Path:
+def generate(folder, count):
     """``count`` different JPEGs, quickly: one picture, with a number after its end where decoders stop reading."""
     data = saved(folder / "000000.jpg", size=(190, 200)).read_bytes()
     for i in range(count):
@@ -30,22 +28,20 @@ def generate(folder: Path, count: int) -> Path:
 
 
 @pytest.fixture
-def photos(tmp_path: Path) -> Path:
+def photos(tmp_path):
     return generate(tmp_path / "photos", 100)
 
 
 @pytest.fixture
-def runs(tmp_path: Path) -> Path:
+def runs(tmp_path):
     return tmp_path / "runs"
 
 
-def stores(runs: Path) -> list[Path]:
+def stores(runs):
     return sorted(path for path in (runs / "stores").iterdir() if path.is_dir())
 
 
-def test_a_store_holds_each_photo_once_in_order_of_split_and_name(
-    photos: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_holds_each_photo_once_in_order_of_split_and_name(photos, runs, monkeypatch):
     store = open_store(photos, runs)
     assert store.images.shape == (100, 3, 176, 176)
     assert isinstance(store.images, np.memmap)
@@ -62,7 +58,7 @@ def test_a_store_holds_each_photo_once_in_order_of_split_and_name(
     assert open_store(photos, runs).fingerprint == store.fingerprint
 
 
-def test_the_fingerprint_knows_contents_and_not_places(photos: Path, runs: Path, tmp_path: Path) -> None:
+def test_the_fingerprint_knows_contents_and_not_places(photos, runs, tmp_path):
     first = open_store(photos, runs).fingerprint
     copy = shutil.copytree(photos, tmp_path / "elsewhere" / "copy", copy_function=shutil.copyfile)
     assert open_store(copy, runs).fingerprint == first
@@ -72,9 +68,7 @@ def test_the_fingerprint_knows_contents_and_not_places(photos: Path, runs: Path,
     assert open_store(photos, runs).fingerprint != first
 
 
-def test_a_changed_folder_is_decoded_again_and_its_old_store_goes(
-    photos: Path, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_a_changed_folder_is_decoded_again_and_its_old_store_goes(photos, runs, tmp_path, capsys):
     namesake = generate(tmp_path / "other" / "photos", 5)
     open_store(namesake, runs)
     open_store(photos, runs)
@@ -86,26 +80,15 @@ def test_a_changed_folder_is_decoded_again_and_its_old_store_goes(
 
 
 @pytest.mark.parametrize("damage", ["images.npy", "store.json"])
-def test_a_damaged_store_is_built_again(photos: Path, runs: Path, damage: str) -> None:
+def test_a_damaged_store_is_built_again(photos, runs, damage):
     before = open_store(photos, runs).images.tobytes()
     os.truncate(stores(runs)[0] / damage, 1000)
     assert open_store(photos, runs).images.tobytes() == before
 
 
-def test_the_lectures_crop_is_for_celeba(photos: Path, runs: Path) -> None:
-    for data in (photos, "sample"):
-        with pytest.raises(
-            UsageError, match="'lecture' is not for photos other than CelebA's: choose center or tiles"
-        ):
-            open_store(data, runs, "lecture")
-    assert open_store("sample", runs, "tiles").crop == "tiles"
-
-
 @pytest.mark.parametrize("changed", [False, True])
-def test_an_interrupted_build_goes_on_unless_the_folder_changed(
-    photos: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, changed: bool
-) -> None:
-    def stopping(data: bytes, kind: str, crop: str) -> dict[str, np.ndarray]:
+def test_an_interrupted_build_goes_on_unless_the_folder_changed(photos, runs, monkeypatch, capsys, changed):
+    def stopping(data, kind, crop):
         if data.endswith(b"\xff\xd970"):
             raise KeyboardInterrupt
         return cut(data, kind, crop)
@@ -122,7 +105,7 @@ def test_an_interrupted_build_goes_on_unless_the_folder_changed(
     assert len(stores(runs)) == 1, "what was left for an older state of the folder is removed"
 
 
-def test_a_full_disk_is_told_before_the_work(photos: Path, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_told_before_the_work(photos, runs, monkeypatch):
     monkeypatch.setattr(build, "cut", Mock(side_effect=AssertionError("decoded")))
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 5 * 10**6))
@@ -142,15 +125,15 @@ from srlib.data import open_store
 def start():
     if child := os.fork():
         return child
-    print(len(open_store(*sys.argv[1:])), flush=True)
+    os.write(1, b"%d\\n" % len(open_store(*sys.argv[1:])))  # at once, whatever the other one writes
     os._exit(0)
-"""
-KILLS = """
 def done():
     try:
         return int(np.load(glob.glob(sys.argv[2] + "/stores/*.partial/photos.npy")[0])["done"].sum())
     except (EOFError, IndexError, OSError, ValueError):
         return 0
+"""
+KILLS = """
 for _ in range(5):
     aim = done() + random.randrange(1, 150)  # by photos and not by seconds: machines differ
     child = start()
@@ -162,13 +145,13 @@ start(), os.wait()
 """
 
 
-def forked(script: str, *args: object) -> str:
+def forked(script, *args):
     command = [sys.executable, "-u", "-c", FORKS + script, *map(str, args)]
     return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True).stdout
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-def test_killed_at_random_moments_the_store_is_the_same(tmp_path: Path, runs: Path) -> None:
+def test_killed_at_random_moments_the_store_is_the_same(tmp_path, runs):
     photos = generate(tmp_path / "photos", 1500)
     (photos / "bad.jpg").write_bytes(b"")
     open_store(photos, whole := tmp_path / "whole", "tiles")
@@ -178,7 +161,7 @@ def test_killed_at_random_moments_the_store_is_the_same(tmp_path: Path, runs: Pa
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-def test_two_processes_at_once_build_one_store(tmp_path: Path, runs: Path) -> None:
+def test_two_processes_at_once_build_one_store(tmp_path, runs):
     output = forked("start(), start(), os.wait(), os.wait()", generate(tmp_path / "photos", 1500), runs)
     assert output.splitlines().count("1500") == 2
     assert output.count("decoded 1,500 photos") == 1
@@ -186,7 +169,28 @@ def test_two_processes_at_once_build_one_store(tmp_path: Path, runs: Path) -> No
     assert len(stores(runs)) == 1
 
 
-def test_the_command_says_what_it_found(photos: Path, runs: Path, capsys: pytest.CaptureFixture) -> None:
+def decoded_some(runs):
+    """Whether a build has photos; at its very start the file is there and still empty."""
+    with suppress(EOFError, ValueError):
+        return any(np.load(file)["done"].any() for file in runs.glob("stores/*/photos.npy"))
+    return False
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one child alone")
+def test_ctrl_c_is_one_line(tmp_path, runs):
+    words = ["cache", "--data", str(generate(tmp_path / "photos", 3000)), "--runs", str(runs)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-m", "srlib", *words], **pipes)
+    while process.poll() is None and not decoded_some(runs):
+        time.sleep(0.001)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate()
+    assert process.returncode == 130, err
+    assert "the same command goes on from here" in out
+    assert "Traceback" not in err
+
+
+def test_the_command_says_what_it_found(photos, runs, capsys):
     (photos / "notes.txt").write_text("hello")
     (photos / "bad.jpg").write_bytes(b"")
     words = ["cache", "--data", str(photos), "--runs", str(runs)]
@@ -200,40 +204,23 @@ def test_the_command_says_what_it_found(photos: Path, runs: Path, capsys: pytest
             assert part in out
 
 
-def test_celeba_with_both_crops(tmp_path: Path, runs: Path, capsys: pytest.CaptureFixture) -> None:
-    faces(tmp_path / "img_align_celeba")
-    partition(tmp_path)
+def test_each_source_has_its_crops(tmp_path, runs, capsys):
+    partition(faces(tmp_path))
     for crop in ("center", "lecture"):
         assert main(["cache", "--data", str(tmp_path), "--runs", str(runs), "--crop", crop]) == 0
         assert f"({crop}): train 2 of 3, val 1 of 1, test 0 of 1" in capsys.readouterr().out
     assert len(stores(runs)) == 2
     with pytest.raises(UsageError, match="'tiles' is not for CelebA: choose center or lecture"):
         open_store(tmp_path, runs, "tiles")
+    for data in (saved(tmp_path / "other" / "a.png").parent, "sample"):
+        with pytest.raises(
+            UsageError, match="'lecture' is not for photos other than CelebA's: choose center or til"
+        ):
+            open_store(data, runs, "lecture")
 
 
-def test_wrong_usage(capsys: pytest.CaptureFixture) -> None:
+def test_wrong_usage(capsys):
     assert main(["cache", "--data", "sample"]) == 2
     assert "the sample is cut in memory and needs no store" in capsys.readouterr().err
     assert main(["cache", "--data", ".", "--max-bad", "101"]) == 2
     assert "--max-bad is a percentage from 0 to 100, got 101" in capsys.readouterr().err
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one child alone")
-def decoded_some(runs: Path) -> bool:
-    """Whether a build has photos; at its very start the file is there and still empty."""
-    with suppress(EOFError, ValueError):
-        return any(np.load(file)["done"].any() for file in runs.glob("stores/*/photos.npy"))
-    return False
-
-
-def test_ctrl_c_is_one_line(tmp_path: Path, runs: Path) -> None:
-    words = ["cache", "--data", str(generate(tmp_path / "photos", 3000)), "--runs", str(runs)]
-    command = [sys.executable, "-m", "srlib", *words]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and not decoded_some(runs):
-        time.sleep(0.001)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate()
-    assert process.returncode == 130, err
-    assert "the same command goes on from here" in out
-    assert "Traceback" not in err

@@ -3,13 +3,12 @@
 import base64
 import io
 import re
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
+from photo_files import noise
 from PIL import Image
-from playwright.sync_api import Page
 
 from course import site
 from srlib import models
@@ -26,7 +25,7 @@ READY = "#try-save:enabled"
 
 
 @pytest.fixture
-def demo(built, browser) -> Iterator[Page]:
+def demo(built, browser):
     """The page, its first photo enlarged; without a network, and nothing may be asked of one."""
     with browser.new_context(offline=True, viewport={"width": 390, "height": 844}) as context:
         page, wrong = context.new_page(), []
@@ -39,7 +38,7 @@ def demo(built, browser) -> Iterator[Page]:
         assert wrong == []
 
 
-def choose(page: Page, pixels: np.ndarray, name: str = "mine.png") -> None:
+def choose(page, pixels, name="mine.png"):
     """Give the page a picture of the reader's own."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
@@ -48,7 +47,7 @@ def choose(page: Page, pixels: np.ndarray, name: str = "mine.png") -> None:
     page.wait_for_function("document.getElementById('try-status').textContent")
 
 
-def downloaded(page: Page, name: str = "mine_x4.png") -> np.ndarray:
+def downloaded(page, name="mine_x4.png"):
     page.wait_for_selector(READY, timeout=60_000)
     with page.expect_download() as download:
         page.click("#try-save")
@@ -56,61 +55,54 @@ def downloaded(page: Page, name: str = "mine_x4.png") -> np.ndarray:
     return np.asarray(Image.open(download.value.path()).convert("RGB"))
 
 
-def drawn(page: Page, method: str) -> np.ndarray:
-    """What a canvas holds."""
-    url = page.evaluate("id => document.getElementById(id).toDataURL()", f"try-{method}")
-    return decoded(url)
+def drawn(page, url):
+    """What a canvas or another picture of the page holds."""
+    data = page.evaluate(url).split(",")[1]
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
 
 
-def decoded(url: str) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB"))
+def canvas(page, method):
+    return drawn(page, f"document.getElementById('try-{method}').toDataURL()")
 
 
-def tensor(pixels: np.ndarray) -> torch.Tensor:
+def tensor(pixels):
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].double() / 255
 
 
-def pictures() -> dict[str, np.ndarray]:
-    """A photo of several tiles, none of them whole; noise of an odd size; one pixel wide."""
-    noise = np.random.default_rng(0)
-    return {
-        "photo": np.asarray(PHOTOS[3].read())[20:121, 30:163],
-        "noise": noise.integers(0, 256, (67, 37, 3), dtype=np.uint8),
-        "line": noise.integers(0, 256, (9, 1, 3), dtype=np.uint8),
-    }
+def levels(x):
+    """The grid in 8-bit levels."""
+    return float(255 * phase_pattern(x, 4).mean(dim=1).square().mean().sqrt())
 
 
-@pytest.mark.parametrize("name", pictures())
-def test_it_is_what_pytorch_computes(name, demo):
-    pixels = pictures()[name]
+# a photo of several tiles, none of them whole; noise of an odd size; one pixel wide
+PICTURES = [np.asarray(PHOTOS[3].read())[20:121, 30:163], noise(67, 37, 3), noise(9, 1, 3)]
+
+
+@pytest.mark.parametrize("pixels", PICTURES, ids=["photo", "noise", "line"])
+def test_it_is_what_pytorch_computes(pixels, demo):
     choose(demo, pixels)
     expected = upscale(pixels, "small", device="cpu").astype(int)
     interpolated = np.rint(255 * Interpolation()(tensor(pixels))[0].permute(1, 2, 0).numpy())
-    for made, wanted in ((downloaded(demo), expected), (drawn(demo, "bicubic"), interpolated)):
+    for made, wanted in ((downloaded(demo), expected), (canvas(demo, "bicubic"), interpolated)):
         assert made.shape == wanted.shape
         assert np.abs(made - wanted).max() <= 1
         assert (made == wanted).mean() > 0.99
     assert demo.inner_text("#try-psnr-network") == "no original"
-    levels = 255 * phase_pattern(tensor(drawn(demo, "network")), 4).mean(dim=1).square().mean().sqrt()
-    assert demo.inner_text("#try-levels-network") == f"{levels:.2f} levels"
+    assert demo.inner_text("#try-levels-network") == f"{levels(tensor(canvas(demo, 'network'))):.2f} levels"
 
 
 def test_a_bundled_photo_has_an_original_to_compare_with(demo):
-    original = tensor(decoded(demo.evaluate("DATA.photos[0].url")))
+    original = tensor(drawn(demo, "DATA.photos[0].url"))
     lr = degrade(original, "bicubic", 4, round_lr=True).float()
     for method, network in (("bicubic", Interpolation()), ("network", load_network("small")[0])):
         with torch.inference_mode():
             output = network(lr).clamp(0, 1).double()
         expected = psnr(output, original, crop_border=0, channels="as-is", average="images")
-        assert float(demo.inner_text(f"#try-psnr-{method}").split()[0]) == pytest.approx(
-            float(expected), abs=0.011
-        )
-        levels = 255 * phase_pattern(output - original, 4).mean(dim=1).square().mean().sqrt()
-        assert float(demo.inner_text(f"#try-levels-{method}").split()[0]) == pytest.approx(
-            float(levels), abs=0.011
-        )
+        for what, value in (("psnr", float(expected)), ("levels", levels(output - original))):
+            shown = demo.inner_text(f"#try-{what}-{method}").split()[0]
+            assert float(shown) == pytest.approx(value, abs=0.011)
     pattern = 255 * phase_pattern(output - original, 4).mean(dim=1)[0]
-    colours = drawn(demo, "grid-network")
+    colours = canvas(demo, "grid-network")
     assert (colours[..., 0] > colours[..., 2])[pattern.numpy() > 0.02].all(), "orange: brighter"
     assert (colours[..., 0] < colours[..., 2])[pattern.numpy() < -0.02].all(), "blue: darker"
 

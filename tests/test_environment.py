@@ -31,13 +31,13 @@ def locked() -> list[Requirement]:
     return [Requirement(line) for line in LOCK.splitlines() if line and not line.lstrip().startswith("#")]
 
 
-def test_pyproject_gives_lower_bounds_and_the_lock_is_exact_and_names_no_index() -> None:
+def test_pyproject_gives_lower_bounds_and_the_lock_is_exact_and_names_no_index():
     assert not re.search(r"^\s*-|https?://|file:|@ ", LOCK, re.MULTILINE), "the lock holds an option or an address"
     assert {s.operator for requirement in asked() for s in requirement.specifier} == {">="}
     assert {s.operator for requirement in locked() for s in requirement.specifier} == {"=="}
 
 
-def test_the_lock_satisfies_pyproject_on_every_system() -> None:
+def test_the_lock_satisfies_pyproject_on_every_system():
     for system in SYSTEMS:
         versions = {}
         for requirement in locked():
@@ -51,14 +51,14 @@ def test_the_lock_satisfies_pyproject_on_every_system() -> None:
             assert requirement.specifier.contains(versions[name]), f"{name} {versions[name]}, need {requirement}"
 
 
-def test_the_environment_that_runs_this_has_the_locked_versions() -> None:
+def test_the_environment_that_runs_this_has_the_locked_versions():
     exact = {canonicalize_name(r.name): str(r.specifier) for r in locked() if r.marker is None}
     assert set(PACKAGES) & set(exact)
     for name in set(PACKAGES) & set(exact):
         assert exact[name] == f"=={versions()[name]}", "the environment is older than the lock: run make again"
 
 
-def test_conda_installs_the_lock_and_nothing_else() -> None:
+def test_conda_installs_the_lock_and_nothing_else():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     *conda, pip = environment["dependencies"]
     assert [re.split(r"[=<>]", name)[0] for name in conda] == ["python", "pip"]

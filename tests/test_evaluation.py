@@ -1,7 +1,6 @@
 """The evaluator against direct computation, exact float32, and the command that prints its table."""
 
 import json
-import os
 import shutil
 
 import numpy as np
@@ -12,7 +11,6 @@ from torch import nn
 
 from srlib import models
 from srlib.commands import main
-from srlib.data import open_store
 from srlib.images.color import to_gray
 from srlib.images.tasks import pair
 from srlib.measure import evaluation, grids, library, metrics
@@ -21,8 +19,8 @@ HOW = {"kernel": "bicubic", "scale": 4, "device": torch.device("cpu")}
 
 
 @pytest.fixture(scope="module")
-def photos():
-    return open_store("sample").tensor("test", limit=4)
+def photos(sample):
+    return sample.tensor("test", limit=4)
 
 
 def test_run_model_gives_the_pair_and_a_clamped_output(photos):
@@ -73,23 +71,13 @@ def test_evaluate_and_mean_psnr_do_not_depend_on_what_is_scored_beside(photos):
     assert evaluation.mean_psnr(models.Interpolation(), photos, "rgb-rgb", **HOW) == pytest.approx(direct.mean())
 
 
-class Witness(nn.Module):
-    """Notes how it is run."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen, self.part = [], nn.Dropout().eval()
-
-    def forward(self, lr: torch.Tensor) -> torch.Tensor:
-        allowed = torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
-        self.seen.append((allowed, self.training, torch.is_grad_enabled()))
-        return models.Interpolation()(lr)
-
-
 @pytest.mark.parametrize("measure", [evaluation.evaluate, evaluation.mean_psnr, evaluation.run_model, None])
 def test_measuring_is_exact_float32_in_eval_mode_and_leaves_no_trace(measure, photos):
-    cudnn, cublas, model = torch.backends.cudnn, torch.backends.cuda.matmul, Witness().train()
-    model.part.eval()
+    cudnn, cublas, seen = torch.backends.cudnn, torch.backends.cuda.matmul, set()
+    model = nn.Sequential(nn.Dropout().eval(), models.Interpolation())
+    model.register_forward_hook(
+        lambda *_: seen.add((cudnn.allow_tf32, cublas.allow_tf32, model.training, torch.is_grad_enabled()))
+    )
     cublas.allow_tf32 = True
     try:
         measure(model, photos, "rgb-rgb", **HOW) if measure else grids.ripple(model, 3, 4)
@@ -97,11 +85,8 @@ def test_measuring_is_exact_float32_in_eval_mode_and_leaves_no_trace(measure, ph
         assert cublas.allow_tf32
     finally:
         cublas.allow_tf32 = False
-    assert set(model.seen) == {(False, False, False)}
-    assert (model.training, model.part.training) == (True, False)
-
-
-# ---------------------------------------------------------------- python -m srlib evaluate
+    assert seen == {(False, False, False, False)}
+    assert (model.training, model[0].training) == (True, False)
 
 
 def test_the_command_scores_a_split(tmp_path, capsys):
@@ -132,15 +117,13 @@ def test_the_command_scores_pairs_with_gray_ones_among_them(tmp_path, photos, ca
     content = json.loads(report.read_text())
     assert [content["model"][part]["images"] for part in ("rgb", "y")] == [1, 2]
     assert content["per_image"][1]["model"]["psnr"] is None
-    hr, lr = (
-        torch.tensor(np.array(Image.open(path)))[None, None] / 255
-        for path in (folders[0] / "b_HR.png", folders[1] / "bx4.png")
-    )
+    paths = folders[0] / "b_HR.png", folders[1] / "bx4.png"
+    hr, lr = (torch.tensor(np.array(Image.open(path)))[None, None] / 255 for path in paths)
     direct = metrics.mse(models.Interpolation()(lr), hr, crop_border=4, channels="as-is")
     assert content["per_image"][1]["model"]["y_mse"] == pytest.approx(float(direct), abs=1e-6)
     shutil.copy(folders[0] / "a_HR.png", folders[1] / "ax4.png")
     assert main(arguments) == 2
     assert "a: HR (176, 176) is not 4 times LR (176, 176)" in capsys.readouterr().err
-    os.remove(folders[1] / "bx4.png")
+    paths[1].unlink()
     assert main(arguments) == 2
     assert "no partner for: b" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from trainings import weights
 
 from srlib.data import open_store
 from srlib.train import experiments
@@ -20,34 +21,25 @@ SMALL = TrainConfig(options={"width": 8, "depth": 1}, steps=6, batch_size=2, pat
 HOW = {"device": torch.device("cpu"), "precision": torch.float32}
 
 
-@pytest.fixture(scope="module")
-def store():
-    return open_store("sample")
-
-
-def weights(model):
-    return torch.cat([p.detach().flatten() for p in model.parameters()])
-
-
-def test_experiments_are_shared_and_say_so(store, tmp_path):
+def test_experiments_are_shared_and_say_so(sample, tmp_path):
     said = []
-    first, second = (train_once(SMALL, store, tmp_path, **HOW, say=said.append) for _ in range(2))
+    first, second = (train_once(SMALL, sample, tmp_path, **HOW, say=said.append) for _ in range(2))
     assert (first.reused, second.reused) == (False, True)
     assert torch.equal(weights(first.model), weights(second.model))
     assert first.history == second.history
     assert "trained 6 steps" in said[0]
     assert f"loaded from runs/experiments/{first.key}" in said[1]
-    assert not train_once(SMALL, store, tmp_path, fresh=math.inf, **HOW).reused
-    assert train_once(SMALL, store, tmp_path, fresh=time.time() - 60, **HOW).reused, "trained since then"
+    assert not train_once(SMALL, sample, tmp_path, fresh=math.inf, **HOW).reused
+    assert train_once(SMALL, sample, tmp_path, fresh=time.time() - 60, **HOW).reused, "trained since then"
 
 
 def weighted(weight):
     return lambda output, target: weight * (output - target).abs().mean()
 
 
-def test_what_shapes_a_training_makes_another_key(store, monkeypatch):
+def test_what_shapes_a_training_makes_another_key(sample, monkeypatch):
     def key(config=SMALL, precision=torch.float32, **more):
-        return experiment_key(config, store, precision, **more)
+        return experiment_key(config, sample, precision, **more)
 
     start = {"weight": torch.zeros(2)}
     others = {
@@ -62,9 +54,9 @@ def test_what_shapes_a_training_makes_another_key(store, monkeypatch):
     assert key() != before
 
 
-def test_an_interrupted_experiment_goes_on_and_measurements_are_kept(store, tmp_path):
+def test_an_interrupted_experiment_goes_on_and_measurements_are_kept(sample, tmp_path):
     """Ctrl-C between two rows: the next call ends it, with the weights of an undisturbed one."""
-    whole = train_once(SMALL, store, tmp_path / "whole", **HOW)
+    whole = train_once(SMALL, sample, tmp_path / "whole", **HOW)
     calls = []
 
     def measure(model):
@@ -75,11 +67,11 @@ def test_an_interrupted_experiment_goes_on_and_measurements_are_kept(store, tmp_
 
     said, how = [], {"measure": measure, "save_seconds": 0, **HOW}
     with pytest.raises(KeyboardInterrupt):
-        train_once(SMALL, store, tmp_path, **how)
-    resumed = train_once(SMALL, store, tmp_path, **how, say=said.append)
+        train_once(SMALL, sample, tmp_path, **how)
+    resumed = train_once(SMALL, sample, tmp_path, **how, say=said.append)
     assert "went on with" in said[0]
     assert torch.equal(weights(whole.model), weights(resumed.model))
-    again = train_once(SMALL, store, tmp_path, **how)
+    again = train_once(SMALL, sample, tmp_path, **how)
     assert again.reused
     assert again.history == resumed.history
     assert all(row["largest"] > 0 for row in again.history)

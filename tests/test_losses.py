@@ -77,15 +77,6 @@ def test_adversarial_is_repeatable_and_leaves_the_random_state_alone(pictures):
 
 def test_detail_is_what_a_low_resolution_picture_lacks():
     detail = losses.Detail()
-    flat = torch.full((1, 3, 32, 32), 0.7)
-    assert detail(flat).abs().max() < 1e-5
+    assert detail(torch.full((1, 3, 32, 32), 0.7)).abs().max() < 1e-5
     checker = 0.1 * (1 - 2 * ((torch.arange(32)[:, None] + torch.arange(32)) % 2)).float().expand(1, 3, -1, -1)
     assert torch.allclose(detail(0.5 + checker), 10 * checker, atol=1e-5)
-
-
-def test_a_logit_judges_22_pixels():
-    judge = losses.discriminator(8)[1:].eval()  # without the filter that shows it the detail alone
-    picture = torch.rand(1, 3, 96, 96, requires_grad=True)
-    judge(picture)[0, 0, 6, 6].backward()
-    rows = picture.grad.abs().sum(dim=(0, 1, 3)).nonzero()
-    assert int(rows.max() - rows.min()) + 1 == 22  # 4 + 3 * 2 + 3 * 4: three 4 x 4 convolutions of stride 2

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from srlib import models
+from srlib.images.color import to_ycbcr
 from srlib.images.degrade import upsample
 from srlib.images.tasks import TASKS
 from srlib.models.folding import Folding
@@ -15,9 +16,6 @@ from srlib.models.folding import Folding
 def test_every_model_enlarges_four_times(name, task):
     network = models.build(name, task).eval()
     assert network(torch.rand(2, TASKS[task][0], 9, 13)).shape == (2, TASKS[task][1], 36, 52)
-    published = {"rgb-rgb": 74_128, "gray-gray": 61_680}  # of the lecture's network
-    if name == "subpixel" and task in published:
-        assert models.count_parameters(network) == published[task]
 
 
 @pytest.mark.parametrize("head", models.HEADS)
@@ -28,22 +26,10 @@ def test_every_head_makes_whole_blocks(head, scale):
             models.HEADS[head](8, 3, scale)
         return
     assert models.HEADS[head](8, 3, scale)(torch.rand(1, 8, 6, 7)).shape == (1, 3, 6 * scale, 7 * scale)
-
-
-def test_icnr_starts_as_nearest_neighbour():
-    """The sixteen filters of a channel are equal, so each block of the first output is one value."""
-    torch.manual_seed(0)
-    out = models.HEADS["subpixel-icnr"](5, 3, 4)(torch.rand(1, 5, 6, 6))
-    assert torch.equal(out, out[..., ::4, ::4].repeat_interleave(4, -1).repeat_interleave(4, -2))
-    assert out.std() > 0
     with pytest.raises(ValueError, match=r"no multiple of scale\^2 = 16"):
         models.icnr_(torch.empty(20, 5, 3, 3), 4)
-
-
-def test_orthogonal_initialisation_makes_different_filters():
-    weight = models.build("subpixel").head[0].weight.detach().flatten(1)
-    gram = weight @ weight.T
-    torch.testing.assert_close(gram, torch.diag(gram.diagonal()), atol=1e-4, rtol=0)
+    with pytest.raises(ValueError, match="order must be"):
+        models.tying(4, 3, 2)
 
 
 @pytest.mark.parametrize("task", ["rgb-rgb", "gray-rgb"])
@@ -60,8 +46,9 @@ def test_per_channel_and_luma_only_use_the_gray_network():
     out = models.PerChannel(gray)(lr)
     for c in range(3):
         torch.testing.assert_close(out[:, c : c + 1], gray(lr[:, c : c + 1]))
-    same = lr[:, :1].expand(-1, 3, -1, -1)  # no colours: both are the gray network
-    torch.testing.assert_close(models.LumaOnly(gray)(same), models.PerChannel(gray)(same), atol=1e-5, rtol=0)
+    before, after = (to_ycbcr(x, limited=False) for x in (lr, models.LumaOnly(gray)(lr)))
+    torch.testing.assert_close(after[:, :1], gray(before[:, :1]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(after[:, 1:], upsample(before[:, 1:], 4), atol=1e-5, rtol=0)
 
 
 def test_self_ensemble_commutes_with_flips_and_turns():
@@ -85,12 +72,7 @@ def test_layer_table_counts_as_the_formulas_do_and_leaves_the_network_as_it_was(
     assert [net.training, net[0].training, net[1].training] == [True, True, False]
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
     assert not any(m._forward_hooks for m in net.modules())
-
-
-def test_milliseconds_rank_networks_by_their_work():
-    networks = [models.build("subpixel", width=width) for width in (8, 192)]
-    quick, slow = models.milliseconds(networks, torch.rand(1, 3, 44, 44), repeats=5)
-    assert 0 < quick < slow
+    assert min(models.milliseconds([net, conv], torch.rand(1, 3, 10, 12), repeats=2)) > 0
 
 
 @pytest.mark.parametrize(
@@ -107,27 +89,6 @@ def test_milliseconds_rank_networks_by_their_work():
 def test_unknown_names_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         models.build(**arguments)
-
-
-def test_collapsible_layers_are_their_two_convolutions():
-    torch.manual_seed(0)
-    layer, x = models.CollapsibleConv2d(5, 5).double(), torch.rand(1, 5, 7, 7, dtype=torch.float64)
-    wide = nn.functional.conv2d(x, layer.expand, padding=1)
-    expected = nn.functional.conv2d(wide, layer.squeeze[:, :, None, None], layer.bias)
-    assert (layer(x) - expected).abs().max() < 1e-12
-    layer(x).square().sum().backward()
-    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in layer.parameters())
-
-
-def test_wide_body_adds_blocks_that_are_wider_inside_to_a_sum_without_relu():
-    torch.manual_seed(0)
-    body, x = models.upscaler(3, 3, body="wide", width=8, depth=2).body, torch.rand(1, 3, 7, 9)
-    expected = body[0](x)
-    assert expected.min() < 0
-    for block in body[1:]:
-        assert block.first.weight.shape == (16, 8, 3, 3)
-        expected = expected + block.second(block.first(expected).clamp(min=0))
-    assert torch.allclose(body(x), expected)
 
 
 @pytest.mark.parametrize("name", ["small", "base", "collapsible"])

@@ -3,8 +3,6 @@
 import ast
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -156,11 +154,8 @@ def test_there_is_no_other_page():
     assert sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb")) == sorted(pages.NAMES)
 
 
-# ---------------------------------------------------------------- the rules themselves
-
-
 def good_page() -> Any:
-    """Page 01 as if executed, with nothing wrong."""
+    """The rules themselves are tried on it: page 01 as if executed, with nothing wrong."""
     v4 = nbformat.v4
     page = tiny_page(pages.NAMES[0], [f"{MARKER}\n# Check\nassert 1 + 1 == 2\nprint(2)"])
     for number, cell in enumerate(code(page), start=1):
@@ -182,59 +177,46 @@ def write(page: Any, folder: Path) -> Path:
     return folder / f"{pages.NAMES[0]}.ipynb"
 
 
-def set_source(index: int, source: str) -> Callable[[Any], None]:
-    return lambda page: code(page)[index].update(source=source)
+def source(index, text):
+    return lambda page: code(page)[index].update(source=text)
 
 
-def add_source(index: int, line: str) -> Callable[[Any], None]:
-    return lambda page: code(page)[index].update(source=f"{code(page)[index].source}\n{line}")
-
-
-def set_prose(text: str) -> Callable[[Any], None]:
+def prose(text):
     return lambda page: page.cells[2].update(source=f"## A first section\n\n{text}")
 
 
-def add_output(**output: Any) -> Callable[[Any], None]:
-    return lambda page: code(page)[1].outputs.append(nbformat.v4.new_output(**output))
+def output(**what):
+    return lambda page: code(page)[1].outputs.append(nbformat.v4.new_output(**what))
 
 
 FAULTS: list[tuple[str, Callable[[Any], Any]]] = [
     ("kernelspec", lambda page: page.metadata.pop("kernelspec")),
     ("id of its own", lambda page: page.cells[1].update(id=page.cells[0].id)),
-    ("0 cells", lambda page: code(page)[0].metadata.update(tags=[])),
     ("2 cells", lambda page: code(page)[1].metadata.update(tags=["parameters"])),
-    ("must be", add_source(0, "STEPS = 3")),
-    ("must be", set_source(0, "SEED = int(0)")),
-    ("31 lines", set_source(1, "x = 1\n" * 31)),
-    ("shell line", set_source(1, "!ls")),
-    ("magic", set_source(1, "x = 1\n%timeit x")),
-    ("get_ipython", set_source(1, "get_ipython().system('ls')")),
-    ("empty", set_source(1, "")),
-    ("None", lambda page: code(page)[1].update(execution_count=None)),
-    ("[1, 7, 3]", lambda p: code(p)[1].update(execution_count=7)),
-    ("ZeroDiv", add_output(output_type="error", ename="ZeroDiv")),
-    ("stderr", add_output(output_type="stream", name="stderr", text="Warning")),
-    ("widget", add_output(output_type="display_data", data={pages.WIDGET: {}})),
-    ("path", add_output(output_type="stream", text="saved to /home/me/x.png")),
-    ("nothing", set_source(1, "# Check\nassert True")),
-    ("nothing", set_source(1, f"print(2)  {MARKER}")),
+    ("must be", source(0, "SEED = int(0)")),
+    ("31 lines", source(1, "x = 1\n" * 31)),
+    ("shell line", source(1, "!ls")),
+    ("get_ipython", source(1, "get_ipython().system('ls')")),
+    ("[1, 7, 3]", lambda page: code(page)[1].update(execution_count=7)),
+    ("ZeroDiv", output(output_type="error", ename="ZeroDiv")),
+    ("stderr", output(output_type="stream", name="stderr", text="Warning")),
+    ("widget", output(output_type="display_data", data={pages.WIDGET: {}})),
+    ("path", output(output_type="stream", text="saved to /home/me/x.png")),
+    ("2.0 MB", output(output_type="stream", text="x" * 2_000_000)),
+    ("nothing", source(1, "# Check\nassert True")),
     ("no output", lambda page: code(page)[1].update(outputs=[])),
-    ("first line", set_source(1, f"# Check\n{MARKER}\nassert True")),
-    ("newer", add_source(1, "x = 1")),
-    ("newer", lambda page: page.metadata.pop("srlib")),
-    ("2.0 MB", add_output(output_type="stream", text="x" * 2_000_000)),
-    ("first section", set_source(1, "assert True")),
-    ("first section", set_source(1, "# Check\nprint('fine')")),
+    ("first line", source(1, f"# Check\n{MARKER}\nassert True")),
+    ("newer", source(1, "x = 1")),
+    ("first section", source(1, "# Check\nprint('fine')")),
     ("cell 3", lambda page: code(page)[2].outputs[0].metadata.clear()),
-    ("![](", set_prose("![](cat.png)")),
-    ("<img", set_prose('<img src="cat.png">')),
-    ("gone.md", set_prose("[gone](gone.md)")),
+    ("![](", prose("![](cat.png)")),
+    ("<img", prose('<img src="cat.png">')),
+    ("gone.md", prose("[gone](gone.md)")),
     ("02_", lambda page: page.cells[0].update(source="# Page 01")),
-    ("nosuch", set_prose(r"$\nosuch{x}$")),
+    ("nosuch", prose(r"$\nosuch{x}$")),
     ("no result", lambda page: code(page)[2].update(outputs=[])),
-    ("02.gain", lambda page: code(page)[2].outputs[1].data.update(
-        {results.MIME: {"02.gain": {"value": 1, "unit": ""}}})),
-]  # fmt: skip
+    ("02.gain", lambda page: code(page)[2].outputs[1].data[results.MIME].update({"02.gain": {}})),
+]
 
 
 def test_nothing_is_wrong_with_a_good_page(tmp_path):
@@ -248,16 +230,3 @@ def test_a_fault_is_noticed(message, spoil, tmp_path):
     page = good_page()
     spoil(page)
     assert message in " ".join(problems(write(page, tmp_path), page))
-
-
-def test_nbval_notices_an_error_and_a_changed_number(tmp_path):
-    for name, line in (("good", "assert 1 + 1 == 2"), ("error", "1 / 0"), ("other", "print(3)")):
-        page = good_page()
-        code(page)[1].source = f"{MARKER}\n# Check\n{line}\nprint(2)"
-        nbformat.write(page, tmp_path / f"{name}.ipynb")
-    words = ["-m", "pytest", "--nbval-lax", "--nbval-current-env", "-p", "no:cacheprovider", "-rf", str(tmp_path)]
-    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, cwd=tmp_path)
-    assert re.findall(r"^FAILED (\w+)\S+::Cell (\d)", done.stdout, re.MULTILINE) == [
-        ("error", "1"),
-        ("other", "1"),
-    ]

@@ -77,6 +77,7 @@ def test_ledger_reaches_the_output(open_page, monkeypatch):
     opened.record("02.images", 9)
     with pytest.raises(ValueError, match=r"'03\.gain' must start with 02\."):
         opened.record("03.gain", 1.0)
+    assert files.resolve("runs") == files.ROOT / "runs", "runs count from the repository"
     shown = []
     monkeypatch.setattr("IPython.display.display", lambda data, **options: shown.append(data))
     opened.summary()
@@ -84,8 +85,3 @@ def test_ledger_reaches_the_output(open_page, monkeypatch):
     assert json.loads(json.dumps(shown[0][results.MIME])) == ledger
     assert "1.23 dB" in shown[0]["text/plain"]
     assert "illustration" in shown[0]["text/html"]
-
-
-def test_runs_count_from_the_repository(tmp_path):
-    assert files.resolve("runs") == files.ROOT / "runs"
-    assert files.resolve(tmp_path) == tmp_path

@@ -1,10 +1,7 @@
 """The ledger: collected from pages, compared with what is expected, printed, made into README and expected."""
 
 import math
-from collections.abc import Callable
-from pathlib import Path
 
-import nbformat
 import pytest
 
 from course import authoring, results
@@ -14,39 +11,23 @@ from srlib.files import ROOT, write_json
 README = ROOT / "README.md"
 
 
-def notebook(*entries: dict) -> nbformat.NotebookNode:
-    v4 = nbformat.v4
-    shown = [v4.new_output("display_data", {results.MIME: entry}) for entry in entries]
-    plain = v4.new_output("stream", text="hello")
-    return v4.new_notebook(cells=[v4.new_markdown_cell("x"), v4.new_code_cell("1", outputs=[plain, *shown])])
-
-
-def entry(value: object, unit: str = "dB") -> dict:
+def entry(value, unit="dB"):
     return {"value": value, "unit": unit}
 
 
-def expected(value: object, tolerance: float | None, unit: str = "dB") -> dict:
+def expected(value, tolerance, unit="dB"):
     return {"command": "c", "machine": "m", "results": {"01.a": {**entry(value, unit), "tolerance": tolerance}}}
-
-
-def test_collect_finds_what_pages_recorded():
-    found = results.collect(notebook({"01.a": entry(1.5)}, {"01.b": entry(2, "")}), notebook({"02.a": entry(3)}))
-    assert found == {"01.a": entry(1.5), "01.b": entry(2, ""), "02.a": entry(3)}
-    assert results.collect(notebook()) == {}
 
 
 @pytest.mark.parametrize(
     ("value", "reference", "tolerance", "agrees"),
     [
-        (28.55, 28.5, 0.1, True),
         (28.39, 28.5, 0.1, False),
         (28.4, 28.5, 0.1, True),  # the bound itself, in spite of rounding
         (math.nan, 28.5, 0.1, False),
         (math.inf, math.inf, 0.1, True),
         (999.0, 1.0, None, True),
-        (74128, 74128, 0, True),
         (74129, 74128, 0, False),
-        ("confirmed", "confirmed", 0, True),
         ("refuted", "confirmed", 0, False),
         ("28.5", 28.5, 0.1, False),
         (True, False, 1, False),
@@ -76,30 +57,16 @@ def test_differences_are_sentences():
         (math.inf, "dB", "inf dB"),
     ],
 )
-def test_show(value, unit, text):
+def test_values_and_durations_are_printed_as_people_write_them(value, unit, text):
     assert results.show_with_unit(value, unit) == text
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(6.6, "7 s"), (185, "3 min 5 s"), (7800, "2 h 10 min")])
-def test_duration(seconds, text):
-    assert results.duration(seconds) == text
-
-
-def test_headline_as_a_table(monkeypatch):
-    monkeypatch.setattr(results, "HEADLINE", {"01.c": "Not here", "01.a": "The gain"})
-    found = results.headline({"01.b": entry(3, ""), "01.a": entry(28.5)})
-    assert results.table_markdown(found).splitlines() == [
-        "| result | value |",
-        "|---|---:|",
-        "| The gain | 28.50 dB |",
-    ]
+    assert [results.duration(seconds) for seconds in (6.6, 185, 7800)] == ["7 s", "3 min 5 s", "2 h 10 min"]
 
 
 @pytest.fixture
-def expect(tmp_path: Path) -> Callable[..., list[Path]]:
+def expect(tmp_path):
     """Make a finished run of some data the reference."""
 
-    def make(data: str, ledger: dict) -> list[Path]:
+    def make(data, ledger):
         about = {"data": data, "budget": "quick", "seed": 0, "command": f"run {data}"}
         write_json(tmp_path / "environment.json", about | {"machine": {"summary": "2 cores"}})
         write_json(tmp_path / "results.json", ledger)

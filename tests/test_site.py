@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 from html import unescape
-from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -30,39 +29,21 @@ AXE_RULES = ("color-contrast", "document-title", "empty-heading", "heading-order
              "td-headers-attr", "th-has-data-cells")  # fmt: skip
 
 
-def html_files(folder: Path) -> list[Path]:
+def html_files(folder):
     """The pages that a reader can come to."""
     return [path for path in sorted(folder.rglob("*.html")) if "_static" not in path.parts]
 
 
-# ---------------------------------------------------------------- what is in the files
-
-
-class Links(HTMLParser):
-    """Where a page leads, what it loads, and the places in it that can be led to."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.targets, self.ids = set[str](), set[str]()
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        for name, value in attributes:
-            if name in ("href", "src") and value:
-                self.targets.add(value)
-            elif name == "id" and value:
-                self.ids.add(value)
-
-
-def dead_links(folder: Path) -> list[str]:
+def dead_links(folder):
     """Links between the pages of a folder, and from them to other files, that lead nowhere."""
-    files = {path: Links(path.read_text(encoding="utf-8")) for path in html_files(folder)}
+    texts = {path: path.read_text(encoding="utf-8") for path in html_files(folder)}
+    ids = {path: set(re.findall(r'\bid="([^"]+)"', text)) for path, text in texts.items()}
     dead = []
-    for path, links in files.items():
-        for url in sorted(links.targets):
+    for path, text in texts.items():
+        for url in sorted(map(unescape, set(re.findall(r'\b(?:href|src)="([^"]+)"', text)))):
             parts = urlsplit(url)
             to = (path.parent / unquote(parts.path)).resolve() if parts.path else path
-            lost = parts.fragment and to in files and unquote(parts.fragment) not in files[to].ids
+            lost = parts.fragment and to in ids and unquote(parts.fragment) not in ids[to]
             if not parts.scheme and (lost or not to.exists()):
                 dead.append(f"{path.relative_to(folder)}: {url}")
     return dead
@@ -86,24 +67,17 @@ def test_what_served_only_in_jupyterlab_is_gone_and_alternative_texts_are_kept(b
         assert [unescape(alt) for alt in re.findall(r'<img alt="([^"]*)" src="_images', html)] == texts
 
 
-def test_words_of_the_glossary_explain_themselves(built):
+def test_words_of_the_glossary_and_functions_explain_themselves(built):
     html = (built / f"{SECOND}.html").read_text(encoding="utf-8")
     (title,) = re.findall(r'<a class="term[^>]*title="([^"]+)"[^>]*>ripple</a>', html)
     assert title.startswith("The grid that a network prints")
     assert len(re.findall(r">HR</a>", html)) == 1, "the first use alone"
-
-
-def test_functions_are_documented(built):
-    html = (built / "api" / "measure.html").read_text(encoding="utf-8")
-    assert 'id="srlib.measure.metrics.psnr"' in html
-    assert "Peak signal-to-noise ratio in dB" in html
-
-
-# ---------------------------------------------------------------- building
+    api = (built / "api" / "measure.html").read_text(encoding="utf-8")
+    assert re.search(r'id="srlib\.measure\.metrics\.psnr"(.|\n)*Peak signal-to-noise ratio in dB', api)
 
 
 @pytest.fixture
-def few_texts(tmp_path, monkeypatch) -> Path:
+def few_texts(tmp_path, monkeypatch):
     """The site without its API, which takes most of the time."""
     shutil.copytree(site.TEXTS, folder := tmp_path / "texts", ignore=shutil.ignore_patterns("api", "own.md"))
     index = folder / "index.md"
@@ -157,19 +131,11 @@ def test_ten_lines_for_a_project_of_ones_own_work(tmp_path, monkeypatch):
 
 
 def test_launchers_are_sound():
-    notebook = pages.read(ROOT / "site" / "colab.ipynb")
-    nbformat.validate(notebook)
-    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-    assert "course run --only $PAGE" in code
+    nbformat.validate(notebook := pages.read(ROOT / "site" / "colab.ipynb"))
     assert not any(cell.get("outputs") for cell in notebook.cells)
-    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
-    assert container["postCreateCommand"] == "make .venv/.ready"
-    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "site.yml").read_text())
-    assert {"run": "make site PYTHON=python"} in workflow["jobs"]["publish"]["steps"]
+    assert json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())["postCreateCommand"]
+    assert yaml.safe_load((ROOT / ".github" / "workflows" / "site.yml").read_text())["jobs"]["publish"]
     assert os.access(ROOT / ".binder" / "postBuild", os.X_OK)
-
-
-# ---------------------------------------------------------------- in a browser
 
 
 def complaints(page: Page, path: Path) -> list[str]:
@@ -209,18 +175,9 @@ def test_what_is_wrong_with_a_page_is_noticed(browser, tmp_path):
     (tmp_path / "bad.html").write_text(bad, encoding="utf-8")
     with browser.new_context(viewport={"width": 390, "height": 844}, offline=True) as context:
         found = "\n".join(complaints(context.new_page(), tmp_path / "bad.html"))
-    for part in (
-        "raw TeX: $$",
-        "raw TeX: \\frac",
-        "lacks file",
-        "no picture: file",
-        "asks https://a.org",
-        "oh",
-        "ah",
-    ):
-        assert part in found
-    assert re.search(r"5\d\d pixels wide", found)
-    assert found.count("\\frac") == 1
+    for part in (r"raw TeX: \$\$", r"raw TeX: \\frac", "lacks file", "no picture: file", "asks https://a.org",
+                 "oh", "ah", r"5\d\d pixels wide"):  # fmt: skip
+        assert len(re.findall(part, found)) == 1
     assert dead_links(tmp_path) == ["bad.html: gone.png"]
 
 
@@ -255,7 +212,7 @@ def test_a_phone_has_the_contents_and_a_desk_has_dark_mode_and_a_button_to_copy(
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_contrast_headings_and_alternative_texts_pass_axe(scheme, built, browser):
-    rules = {"type": "rule", "values": AXE_RULES}
+    rules = {"type": "rule", "values": AXE_RULES if scheme == "light" else AXE_RULES[:1]}  # dark: its contrast
     with browser.new_context(viewport={"width": 1400, "height": 900}, color_scheme=scheme) as context:
         page = context.new_page()
         for path in html_files(built):

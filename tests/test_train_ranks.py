@@ -7,21 +7,21 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
 from photo_files import noise
 from PIL import Image
+from trainings import weights
 
 from srlib.commands import main
+from srlib.files import ROOT
 from srlib.train.checkpoints import load, load_model
 
-ROOT = Path(__file__).parents[1]
 ALONE = os.environ | {"OMP_NUM_THREADS": "1"}  # two threads and one may differ in the last bit
 
 
-def start_pair(*command: str) -> list[subprocess.Popen]:
+def start_pair(*command):
     """Two processes that find each other without a launcher."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -32,22 +32,22 @@ def start_pair(*command: str) -> list[subprocess.Popen]:
 
 
 SCRIPT = """
-import json, sys, time, torch
+import itertools, json, sys, torch
+sys.path.append("tests")
 import torch.distributed as dist
 from dataclasses import replace
 from pathlib import Path
 from srlib.data import open_store
 from srlib.errors import UsageError
 from srlib.train import ranks, trainer
-from srlib.train.callbacks import Callback, Save, stop_if_too_large
+from srlib.train.callbacks import Save, stop_if_too_large
 from srlib.train.checkpoints import load, take_up
-from srlib.train.config import TrainConfig
+from trainings import DROPOUT, SMALL, Stop
 
 CPU, LAST = ranks.start(torch.device("cpu")), Path(sys.argv[1]) / "last.pt"
 RANK, _ = ranks.rank_and_world()
 STORE = open_store("sample")
-SMALL = TrainConfig(options={"width": 8, "depth": 1}, steps=6, batch_size=4, patch=32, validate_every=2, warmup=2,
-                    validate_photos=1)
+SHORT = replace(SMALL, steps=6, validate_every=2, ema=0.0)
 
 def make(config, callbacks=()):
     return trainer.Trainer(config, STORE, precision=torch.float32, callbacks=callbacks)
@@ -55,15 +55,10 @@ def make(config, callbacks=()):
 def total(t):
     return [float(p.detach().double().sum()) for p in t.model.parameters()]
 
-class Stop(Callback):
-    def at_log(self, trainer, row):
-        if row["step"] == 4:
-            raise InterruptedError
-
-config = replace(SMALL, model="subpixel-bn-dropout", options={"width": 8, "dropout": 0.3})
+config = replace(SHORT, **DROPOUT)
 whole = make(config).run()
 try:
-    make(config, [Stop(), Save(LAST, 0)]).run()
+    make(config, [Stop(4), Save(LAST, 0)]).run()
 except InterruptedError:
     dist.barrier()
 resumed = make(config)
@@ -74,7 +69,7 @@ told = {"from": state["step"], "weights": total(resumed)}
 told["same"] = all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), resumed.model.parameters()))
 told["drawn alike"] = torch.equal(*[part["cpu"] for part in state["random"]])
 
-large = make(replace(SMALL, batch_size=16))
+large = make(replace(SHORT, batch_size=16))
 forward = large.model.forward
 def limited(lr):
     if RANK == 1 and len(lr) > 3:
@@ -86,47 +81,32 @@ try:
 except UsageError as error:
     told["too large"] = str(error)
 
-clock, start = time.perf_counter, time.perf_counter()
-trainer.perf_counter = lambda: start + (clock() - start) * (1 + 9 * RANK)
-timed = make(replace(SMALL, steps=None, minutes=0.01)).run()
+ticks = itertools.count()
+trainer.perf_counter = lambda: next(ticks) * 0.0126 * (1 + 9 * RANK)
+timed = make(replace(SHORT, steps=None, minutes=0.01)).run()
 told["timed"] = [timed.step, total(timed), [row["learning_rate"] for row in timed.history]]
 print(json.dumps(told))
 """
 
 
-@pytest.fixture(scope="module")
-def told(tmp_path_factory) -> dict:
-    """What both of two gloo processes say of dropout, memory and time."""
-    pair = start_pair(sys.executable, "-c", SCRIPT, str(tmp_path_factory.mktemp("ranks")))
+def test_two_ranks_agree_on_dropout_memory_and_time(tmp_path):
+    """Each drops other units, and goes on as an uninterrupted run would have. One lacks memory, and both say the
+    same. Their clocks differ by seconds, and both end at one step with the same weights."""
+    pair = start_pair(sys.executable, "-c", SCRIPT, str(tmp_path))
     try:
-        results = [process.communicate(timeout=120) for process in pair]
+        results = [process.communicate(timeout=300) for process in pair]
     finally:
         for process in pair:
             process.kill()
     assert [process.returncode for process in pair] == [0, 0], results
-    one, other = (json.loads(out.splitlines()[-1]) for out, _ in results)
-    assert one == other
-    return one
-
-
-def test_two_ranks_with_dropout_resume_bit_for_bit(told):
-    """Each rank drops other units; what is gone on with is what an uninterrupted run would have been."""
+    told, other = (json.loads(out.splitlines()[-1]) for out, _ in results)
     assert (told["from"], told["same"], told["drawn alike"]) == (2, True, False)
-
-
-def test_all_ranks_stop_with_one_message_when_a_batch_does_not_fit_on_one(told):
     assert "16 crops of 32 pixels do not fit into the memory of cpu: one of 4 does" in told["too large"]
+    assert told["timed"][0] == 48, "0.6 s by the clock of the first"
+    assert told == other
 
 
-def test_ranks_agree_on_the_clock(told):
-    """Clocks that differ by seconds: the same end and the same weights, as the fixture compares."""
-    assert told["timed"][0] >= 16
-
-
-# ---------------------------------------------------------------- the command
-
-
-def words(out: Path, *more: str) -> list[str]:
+def words(out, *more):
     return [
         "train", "--out", str(out), "--width", "8", "--batch-size", "4", "--patch", "32", "--validate-photos", "1",
         "--precision", "float32", "--device", "cpu", "--runs", str(out / "runs"), *more,
@@ -142,11 +122,8 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def averages(folder: Path) -> torch.Tensor:
-    return torch.cat([p.detach().flatten() for p in load_model(folder / "model.pt")[0].parameters()])
-
-
-ENDLESS = ["--steps", "100000", "--validate-every", "5", "--save-every", "0"]
+def averages(folder):
+    return weights(load_model(folder / "model.pt")[0])
 
 
 def test_killed_and_resumed_gives_the_same_weights(tmp_path, one_thread):
@@ -154,9 +131,8 @@ def test_killed_and_resumed_gives_the_same_weights(tmp_path, one_thread):
     length = ["--steps", "120", "--validate-every", "5", "--save-every", "0"]
     assert main(words(tmp_path / "whole", *length)) == 0
     broken = tmp_path / "broken"
-    with subprocess.Popen(
-        [sys.executable, "-m", "srlib", *words(broken, *length)], cwd=ROOT, env=ALONE
-    ) as process:
+    command = [sys.executable, "-m", "srlib", *words(broken, *length)]
+    with subprocess.Popen(command, cwd=ROOT, env=ALONE) as process:
         while not (broken / "last.pt").exists() or load(broken / "last.pt")["step"] < 10:
             assert process.poll() is None
         process.send_signal(signal.SIGKILL)
@@ -170,9 +146,8 @@ def test_two_processes_equal_one(tmp_path, one_thread):
     one, two = tmp_path / "one", tmp_path / "two"
     assert main(words(one, "--steps", "20")) == 0
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "srlib"]
-    run = subprocess.run(
-        [*torchrun, *words(two, "--steps", "20")], cwd=ROOT, env=ALONE, capture_output=True, text=True
-    )
+    command = [*torchrun, *words(two, "--steps", "20")]
+    run = subprocess.run(command, cwd=ROOT, env=ALONE, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert "2 process(es)" in run.stdout
     assert run.stdout.count("wrote") == 1
@@ -183,7 +158,8 @@ def test_two_processes_equal_one(tmp_path, one_thread):
 def test_the_process_that_stays_says_that_the_other_has_ended(tmp_path):
     """Two processes without a launcher that would end both: the survivor sees a lost connection."""
     out = tmp_path / "two"
-    ranks = start_pair(sys.executable, "-m", "srlib", *words(out, *ENDLESS))
+    endless = ["--steps", "100000", "--validate-every", "5", "--save-every", "0"]
+    ranks = start_pair(sys.executable, "-m", "srlib", *words(out, *endless))
     try:
         while not (out / "last.pt").exists():
             assert all(rank.poll() is None for rank in ranks)
