@@ -44,16 +44,20 @@ lab: $(READY)  ## JupyterLab on the notebooks
 notebooks: $(READY)  ## execute the committed pages again, at the budget that stands in them
 	@$(PY) -m course author --fresh
 
-# The networks that `upscale` comes with, trained on PHOTOS; an interrupted training goes on where it was. Their scores
-# go into srlib/upscale/weights/README.md by hand; a test holds that table against the files.
+# The networks that `upscale` comes with, trained on PHOTOS: crops, then whole tiles. An interrupted training goes on
+# where it was. Their scores go into srlib/upscale/weights/README.md by hand; a test holds that table against the files.
+WEIGHTS = $(PY) -m srlib train --data $(PHOTOS) $(if $(filter sample,$(PHOTOS)),,--crop tiles) --optimiser muon \
+	--loss charbonnier --warmup 100 --final-learning-rate 1e-6 --ema 0.999 --validate-every 500 --validate-photos 100
 weights: $(READY)
-	@for name in small base base-real; do \
-		out=runs/weights-$$name; resume=$$(test -e $$out/last.pt && echo --resume); \
-		$(PY) -m srlib train --data $(PHOTOS) $(if $(filter sample,$(PHOTOS)),,--crop tiles) --model $${name%-real} \
-			--kernel $$(test $$name = base-real && echo real || echo bicubic) --optimiser muon --loss charbonnier \
-			--patch 96 --warmup 100 --final-learning-rate 1e-6 --ema 0.999 --minutes $(MINUTES) \
-			--validate-every 2000 --validate-photos 100 --out $$out $$resume || exit 1; \
-		cp $$out/model.pt srlib/upscale/weights/$$name.pt; \
+	@train() { out=runs/$$1; shift; test -e $$out/model.pt && return; \
+		$(WEIGHTS) --out $$out $$(test -e $$out/last.pt && echo --resume) "$$@"; }; \
+	for name in small base base-real; do \
+		model=$${name%-real}; crops=runs/weights-$$model-crops; kernel=bicubic; rate=5e-4; \
+		test $$name = base-real && { kernel=real; rate=1e-3; }; \
+		train weights-$$model-crops --model $$model --patch 96 --minutes $(MINUTES) || exit 1; \
+		train weights-$$name --model $$model --patch 176 --minutes $(MINUTES) --kernel $$kernel \
+			--learning-rate $$rate --start $$crops/model.pt || exit 1; \
+		cp runs/weights-$$name/model.pt srlib/upscale/weights/$$name.pt; \
 		$(PY) -m srlib evaluate srlib/upscale/weights/$$name.pt || exit 1; \
 	done
 

@@ -138,7 +138,7 @@ def test_names_mean_own_weights_before_shipped_ones(tmp_path, monkeypatch):
     assert isinstance(load_network(save_checkpoint(tmp_path / "c.pt", "gray-gray"))[0], models.PerChannel)
 
 
-@pytest.mark.parametrize("name", ["small", "base"])
+@pytest.mark.parametrize("name", ["small", "base", "base-real"])
 def test_shipped_weights_score_what_their_table_says(name):
     table = (SHIPPED / "README.md").read_text(encoding="utf-8")
     written = re.search(rf"`{name}`.*\| ([\d.]+) dB \| ([\d.]+) dB \|", table).groups()
