@@ -1,117 +1,147 @@
-"""A blind test: of two pictures one is the photo. Which one? With buttons where they work, else on paper."""
+"""Page 05's test: which of three pictures differs? Its rules, and the page's piece of HTML that asks in a browser.
 
-import os
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+An adaptive staircase (Levitt 1971) for each kind of distortion, and a threshold with an interval from all answers.
+``abx.js`` follows the same rules; here they are tested with simulated readers.
+"""
 
-import ipywidgets as widgets
+import base64
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import torch
-from IPython import get_ipython
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from scipy.stats import binomtest
 from torch import Tensor
 
 from course import plots
+from srlib.measure.grids import add_grid
+
+KINDS = ("brightness", "blur", "noise", "lines")
+RULES: dict[str, Any] = {
+    "trials": 16,  # of each kind
+    "fewest": 6,  # answers, below which every verdict is "open"
+    "start": 27.0,  # dB
+    "steps": (6.0, 1.5),  # dB: the first, and the smallest
+    "lowest": 18.0,
+    "highest": 54.0,
+    "grid": (15.0, 60.0, 0.25),  # thresholds that are weighed: from, to, step; flat before the first answer
+    "spreads": (
+        0.5,
+        1.0,
+        2.0,
+        4.0,
+    ),  # dB over which a reader goes from seeing to guessing; unknown, so all are tried
+    "lapse": 0.03,  # wrong clicks
+}
+STYLE = """<style>
+.abx { max-width: 640px; min-height: 60px }
+.abx-row { display: flex; gap: 8px; flex-wrap: wrap }
+.abx-row button { padding: 2px; border: 1px solid #767676; background: none; cursor: pointer }
+.abx-bar { position: relative; width: 140px; height: 14px; border-bottom: 1px solid #767676 }
+.abx-bar * { position: absolute; top: 0; bottom: 0 }
+.abx-bar i { border-left: 1px dashed #767676 }
+.abx-bar b { background: #0072b2; top: 5px; bottom: 5px }
+.abx-bar u { border-left: 3px solid #d55e00 }
+</style>"""
 
 
-class Trial(NamedTuple):
-    """One question: a distorted picture ``[3, H, W]`` of a kind at a PSNR in dB, and where the photo stands."""
+class Staircase:
+    """The next PSNR to show, in dB, and all (dB, right) so far.
 
-    kind: str
-    decibel: float
-    picture: Tensor
-    photo_is_left: bool
-
-
-def live_frontend() -> bool:
-    """Whether a person sits before this kernel in JupyterLab, Notebook, VS Code or Colab, where buttons work.
-
-    A page that papermill, nbval or nbconvert runs has no such person, and its saved widgets would be dead.
+    Harder by a step after two right answers in a row, easier after a wrong one; before the first wrong one every
+    right answer makes it harder. The step is halved where the direction turns.
     """
-    if any(name in os.environ for name in ("JPY_SESSION_NAME", "COLAB_RELEASE_TAG")):
-        return True
-    return "__vsc_ipynb_file__" in getattr(get_ipython(), "user_ns", ())
 
+    def __init__(self) -> None:
+        self.level, self.step = RULES["start"], RULES["steps"][0]
+        self.streak, self.turn, self.answers = 0, 0, list[tuple[float, bool]]()
 
-class BlindTest:
-    """Trials in a random order, answers (``right`` or not), and the curve that they make.
-
-    Args:
-        photo: ``[3, H, W]`` in [0, 1].
-        distorted: triples (kind, dB, picture). seed: of the order and the sides.
-    """
-
-    def __init__(self, photo: Tensor, distorted: Sequence[tuple[str, float, Tensor]], *, seed: int) -> None:
-        random = np.random.default_rng(seed)
-        order, sides = random.permutation(len(distorted)), random.integers(2, size=len(distorted))
-        self.photo, self.right = photo, list[bool]()
-        self.trials = [Trial(*distorted[i], bool(side)) for i, side in zip(order, sides)]  # type: ignore[call-arg]
-
-    def answer(self, text: str) -> None:
-        """Add answers, ``L`` or ``R`` for the side on which the photo stands; other signs are passed over.
-
-        ValueError: more answers than questions.
-        """
-        sides = [sign == "L" for sign in text.upper() if sign in "LR"]
-        if (answers := len(self.right) + len(sides)) > len(self.trials):
-            raise ValueError(f"{answers} answers to {len(self.trials)} questions")
-        self.right += [left == trial.photo_is_left for left, trial in zip(sides, self.trials[len(self.right) :])]
-
-    def key(self) -> str:
-        """The true answers, in groups of five."""
-        sides = ["L" if trial.photo_is_left else "R" for trial in self.trials]
-        return " ".join("".join(sides[i : i + 5]) for i in range(0, len(sides), 5))
-
-    def pair(self, number: int) -> Tensor:
-        """Question ``number``, ``[3, H, 2 W + 8]``: both pictures with a white gap between them."""
-        trial = self.trials[number]
-        sides = [self.photo, trial.picture] if trial.photo_is_left else [trial.picture, self.photo]
-        return torch.cat([sides[0], torch.ones(3, self.photo.shape[1], 8), sides[1]], dim=2)
-
-    def sheet(self, columns: int = 3, zoom: int = 2) -> Figure:
-        """All questions on one sheet of paper, numbered from 1."""
-        pairs = [self.pair(i) for i in range(len(self.trials))]
-        return plots.gallery(pairs, [f"{i + 1}:  L or R?" for i in range(len(pairs))], columns=columns, zoom=zoom)
-
-    def curve(self) -> Figure:
-        """Share of right answers against PSNR, a line for each kind, with Wilson's 1927 intervals of 68 %."""
-        scores: dict[str, dict[float, list[bool]]] = {}
-        for trial, right in zip(self.trials, self.right):
-            scores.setdefault(trial.kind, {}).setdefault(trial.decibel, []).append(right)
-        figure, axis = plt.subplots(figsize=(7.5, 3.4))
-        for kind, row in sorted(scores.items()):
-            levels = sorted(row)
-            tests = [binomtest(sum(row[level]), len(row[level])) for level in levels]
-            share = np.array([test.statistic for test in tests])
-            low, high = np.array([test.proportion_ci(0.6827, "wilson") for test in tests]).T
-            axis.errorbar(levels, share, [share - low, high - share], marker="o", capsize=3, label=kind)
-        axis.axhline(0.5, color="gray", linestyle="--", linewidth=1.2, label="guessing")
-        axis.set(xlabel="PSNR (dB)", ylabel="share of right answers", ylim=(-0.05, 1.05))
-        axis.legend(loc="lower left", ncols=2)
-        return figure
-
-    def widget(self, zoom: int = 2) -> Any:
-        """The test with buttons (ipywidgets); after the last question the curve takes the pictures' place."""
-        text = widgets.Label()
-        buttons = {side: widgets.Button(description=f"{side} is the photo") for side in ("Left", "Right")}
-        picture = widgets.Image(format="png", layout=widgets.Layout(align_self="flex-start", width="auto"))
-
-        def draw(answer: str = "") -> None:
-            if len(self.right) < len(self.trials):
-                self.answer(answer)
-            done, number = len(self.right), len(self.trials)
-            if done < number:
-                text.value = f"Question {done + 1} of {number}: which one is the photo?"
-                picture.value = plots.as_png(plots.gallery([self.pair(done)], [""], zoom=zoom))
+    def answer(self, right: bool, shown: float | None = None) -> None:
+        """Note an answer to a picture that was ``shown`` with this PSNR (default: ``level``), and move."""
+        self.answers.append((self.level if shown is None else shown, right))
+        self.streak, turn = (self.streak + 1, 1) if right else (0, -1)
+        if right:
+            if self.streak < 2 and not all(good for _, good in self.answers):
                 return
-            text.value = f"{sum(self.right)} of {number} right. Your curve:"
-            picture.value = plots.as_png(self.curve())
-            for button in buttons.values():
-                button.layout.display = "none"
+            self.streak = 0
+        if turn == -self.turn:
+            self.step = max(self.step / 2, RULES["steps"][1])
+        self.turn = turn
+        self.level = min(max(self.level + turn * self.step, RULES["lowest"]), RULES["highest"])
 
-        for side, button in buttons.items():
-            button.on_click(lambda _, letter=side[0]: draw(letter))
-        draw()
-        return widgets.VBox([text, picture, widgets.HBox([*buttons.values()])])
+
+def chance(shown: Any, threshold: Any, spread: Any, lapse: float = RULES["lapse"]) -> np.ndarray:
+    """Probability of a right answer to three pictures: 1/3 by guessing, and half-way up at the threshold."""
+    seen = 1 / (1 + np.exp((np.asarray(shown) - threshold) / spread))
+    return 1 / 3 + (2 / 3 - lapse) * seen
+
+
+def threshold(answers: Sequence[tuple[float, bool]]) -> tuple[float, float, float]:
+    """The PSNR in dB up to which a difference is seen in every second try: median, and interval of 95 %."""
+    first, last, width = RULES["grid"]
+    places = np.arange(first, last + width / 2, width)
+    logs = np.zeros((len(RULES["spreads"]), len(places)))
+    for shown, right in answers:
+        good = chance(shown, places, np.array(RULES["spreads"])[:, None])
+        logs += np.log(good if right else 1 - good)
+    weights = np.exp(logs - logs.max()).sum(axis=0).cumsum()
+    middle, low, high = (float(places[np.argmax(weights / weights[-1] >= p)]) for p in (0.5, 0.025, 0.975))
+    return middle, low, high
+
+
+def verdict(low: float, high: float, answers: int) -> str:
+    """What an interval says of 30 dB: ``open`` as long as it holds 30, or there are too few answers."""
+    if answers < RULES["fewest"] or low <= 30 <= high:
+        return "open"
+    return "seen at 30 dB" if low > 30 else "not seen at 30 dB"
+
+
+def simulate(threshold: float, spread: float, random: np.random.Generator) -> Staircase:
+    """The staircase of a reader who sees up to ``threshold`` dB."""
+    stairs = Staircase()
+    for _ in range(RULES["trials"]):
+        stairs.answer(bool(random.random() < chance(stairs.level, threshold, spread)))
+    return stairs
+
+
+def embed(photos: Sequence[Tensor], **more: Any) -> str:
+    """The test as HTML with all that it needs, for photos ``[3, side, side]`` in [0, 1]; ``more`` is for tests."""
+    pixels = [base64.b64encode(np.ascontiguousarray(plots.as_array(photo)).tobytes()).decode() for photo in photos]
+    pattern = (255 * add_grid(torch.zeros(1, 4, 4), 4, 1.0)).flatten().tolist()
+    data = {
+        "side": photos[0].shape[-1],
+        "kinds": KINDS,
+        "rules": RULES,
+        "photos": pixels,
+        "pattern": pattern,
+        **more,
+    }
+    script = Path(__file__).with_name("abx.js").read_text(encoding="utf-8").replace("__DATA__", json.dumps(data))
+    note = "The test runs where scripts do: on the site, in a saved page, or after this cell has been run."
+    return f'{STYLE}<div class="abx"><p>{note}</p></div><script>{script}</script>'
+
+
+def sheet(
+    photos: Sequence[Tensor],
+    distort: Mapping[str, Callable[[Tensor, float], Tensor]],
+    levels: Sequence[float],
+    seed: int,
+) -> tuple[Figure, str]:
+    """The test on paper: numbered triples, a kind and a level each, and the places of the odd ones.
+
+    ``distort`` maps a kind to a function of a photo and a PSNR in dB.
+    """
+    random, triples, key = np.random.default_rng(seed), [], ""
+    asked = [(kind, level) for kind in distort for level in levels]
+    for number, which in enumerate(random.permutation(len(asked))):
+        kind, level = asked[which]
+        pair = [photos[number % len(photos)], distort[kind](photos[number % len(photos)], level)]
+        odd, first = random.integers(3), random.integers(2)
+        white = torch.ones(3, pair[0].shape[1], 4)
+        shown = [pair[first if i == odd else 1 - first] for i in range(3)]
+        triples.append(torch.cat([shown[0], white, shown[1], white, shown[2]], dim=2))
+        key += f"{number + 1}: {odd + 1} ({kind}, {level:g} dB)  "
+    captions = [f"{i + 1}:  1, 2 or 3?" for i in range(len(triples))]
+    return plots.gallery(triples, captions, columns=2, zoom=2), key.strip()

@@ -11,25 +11,28 @@ from scipy.stats import spearmanr
 from skimage.filters import gaussian
 
 from course import plots
+from srlib.data import open_store
 from srlib.measure import metrics
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
 @pytest.fixture(scope="module")
-def cells():
+def cells() -> dict[str, str]:
     return {cell.id: cell.source for cell in code_cells("05_psnr_limits")}
 
 
 @pytest.fixture(scope="module")
-def page(cells, tmp_path_factory):
+def page(cells, tmp_path_factory) -> dict[str, Any]:
     """The page's names after the cells that need no training, at smoke, with figures thrown away."""
     patch = pytest.MonkeyPatch()
     patch.setenv("SRLIB_BUDGET", "smoke")
     patch.setattr(plots, "show", lambda figure, alt: plots.plt.close(figure))
     names: dict[str, Any] = {}
     exec(cells["parameters"] + f"\nRUNS = {str(tmp_path_factory.mktemp('runs'))!r}", names)
-    for name in ("setup", "tool", "sell", "psnr-def", "s1-set", "s1-score", "s2-define"):
+    for name in ("setup", "tool", "sell", "psnr-def", "s1-set", "s1-score", "s3-make", "s2-define", "s2-make",
+                 "s2-score", "s4-walk", "s4-surfaces", "s4-run", "s5-library", "s5-queries",
+                 "s5-neighbours"):  # fmt: skip
         exec(cells[name], names)
     yield names
     patch.undo()
@@ -39,6 +42,14 @@ def test_psnr_by_hand_is_srlibs(page):
     output, target = torch.rand(2, 1, 3, 20, 30, generator=torch.Generator().manual_seed(1))
     ours = metrics.psnr(output, target, crop_border=0, channels="as-is", average="images")
     assert float(page["psnr"](output, target)) == pytest.approx(float(ours), abs=1e-9)
+
+
+def test_every_distortion_is_tuned(page):
+    for name, (picture, strength) in page["at_30"].items():
+        assert page["decibel"](picture, page["photo"]) == pytest.approx(30, abs=0.01), name
+        _, weakest, strongest, _ = page["DISTORTIONS"][name]
+        assert weakest < strength < strongest, name
+        assert 0 <= picture.min() <= picture.max() <= 1
 
 
 def test_blur_and_shift_are_what_they_say(page):
@@ -51,12 +62,95 @@ def test_blur_and_shift_are_what_they_say(page):
     assert torch.allclose(there_and_back, page["shift"](photo, 0.5), atol=1e-5)
 
 
-def test_rank_correlation_is_spearmans(cells):
-    names: dict[str, Any] = {"np": np}
+def test_close_ups_are_of_different_photos(page):
+    assert len(page["close_ups"]) == 7
+    assert {tuple(x.shape) for x in page["close_ups"]} == {(3, 64, 64)}
+    assert len({float(x.mean()) for x in page["close_ups"]}) == 7
+
+
+def test_walks_stay_on_their_surface_and_climb(page):
+    true, start, score = page["true"], page["start"], page["ssim_everywhere"]
+    wanted = float((start - true).square().mean())
+    end, trail = page["walk"](true, start, score, 5, *page["one_mse"])
+    assert float((end - true).square().mean()) == pytest.approx(wanted, rel=1e-6)
+    assert trail[-1] > trail[0]
+    assert 0 <= end.min() <= end.max() <= 1
+    farther, trail = page["walk"](true, start, lambda x: (x - page["photo"]).square().mean(), 5, *page["one_ssim"])
+    assert float(score(farther.float())) == pytest.approx(float(score(start.float())), abs=1e-4)
+    assert trail[-1] > 1.2 * trail[0] == pytest.approx(1.2 * wanted, rel=1e-4)
+    assert 0 <= farther.min() <= farther.max() <= 1
+
+
+def test_patch_divergence_compares_distributions_and_no_pairs(page):
+    x = torch.rand(3, 3, 176, 176, generator=torch.Generator().manual_seed(0))
+    x = x * torch.tensor([0.2, 0.5, 1.0]).reshape(3, 1, 1, 1)
+    same, divergence = x.clone(), page["patch_divergence"]
+    same[..., 44:132, 44:132] = x[[2, 0, 1]][..., 44:132, 44:132]  # each output is another picture's photo
+    between, pairs = float(divergence(same, x)), float(metrics.patch_distance(same, x).mean())
+    assert between < 0.2 * pairs
+    assert float(divergence(x, x)) == 0
+    assert float(divergence(x / 2, x)) > 10 * between
+
+
+def test_patches_belong_together(page):
+    """The mean of the HR pixels behind an LR pixel is near that pixel, also without mean and contrast."""
+    small, large, _ = page["lr_and_hr_patches"](open_store("sample").tensor("val", limit=2), 2)
+    middle_lr = small[:, page["SIDE"] ** 2 // 2]
+    middle_hr = large.reshape(-1, 12, 12)[:, 4:8, 4:8].mean(dim=(1, 2))
+    assert float((middle_lr - middle_hr).abs().median()) < 0.1
+    assert float(torch.corrcoef(torch.stack([middle_lr, middle_hr]))[0, 1]) > 0.95
+
+
+def test_places_are_those_of_the_photo_at_full_size(page):
+    found = page["places"](["a/s1.00/y010x020", "b/s0.50/y004x006", "a/s0.80/y000x000", "face.jpg"], 13)
+    assert found.shape == (4 * 16, 3)  # 40 / 13 + 1 patches to a side
+    assert found[0].tolist() == [0, 10, 20]
+    assert found[17].tolist() == [1, 8, 12 + 4 * 13 / 0.5]
+    assert found[32].tolist() == [0, 0, 0]
+    assert found[-1].tolist() == [2, 4 * 39, 4 * 39]
+
+
+def test_neighbours_are_nearest_first_and_apart(page):
+    where, apart = page["where"], page["APART"]
+    for row in page["chosen"].numpy():
+        for i, one in enumerate(row):
+            for other in row[:i]:
+                assert where[one, 0] != where[other, 0] or abs(where[one, 1:] - where[other, 1:]).max() >= apart
+    assert (page["distance_lr"].diff(dim=1) >= -1e-5).all()
+    nearest = torch.cdist(page["query_lr"], page["known_lr"]).amin(dim=1)
+    assert torch.allclose(page["distance_lr"][:, 0], nearest, atol=1e-4)
+
+
+def test_rank_correlation_is_spearmans_with_ties(page, cells):
+    names: dict[str, Any] = {**page, "votes": np.zeros((0, 2, 3)), "names": ["a", "b"]}
     exec(cells["s8-matrix"].split("\n\n\n")[0], names)
-    votes = np.random.default_rng(0).normal(size=(3, 20))
-    matrix = np.corrcoef([names["ranks_of"](row) for row in votes])
-    assert np.allclose(matrix, spearmanr(votes, axis=1).statistic)
+    votes = np.random.default_rng(0).integers(6, size=(3, 20))
+    assert np.allclose(names["rank_correlations"](votes), spearmanr(votes, axis=1).statistic)
+
+
+def test_verdicts_follow_holm(page, cells):
+    random = np.random.default_rng(2)
+    better = {"PSNR": True, "SSIM": True, "LPIPS": False, "patches": False}
+    arms = ("mse", "l1", "ssim", "perceptual", "adversarial")
+    effects = {"l1": 0.004, "ssim": -3.0, "perceptual": 1.0, "adversarial": 0.4}
+    per_seed: dict[str, list] = {name: [] for name in arms}
+    for name in 6 * arms:
+        draws = random.normal(effects.get(name, 0), 0.02 if name in ("l1", "mse") else 0.2, size=(4, 2))
+        per_seed[name].append(dict(zip(better, draws)))
+    names: dict[str, Any] = {**page, "NAMES": arms, "per_seed": per_seed, "HIGHER_IS_BETTER": better}
+    exec(cells["s6-effects"], names)
+    ordered = sorted(names["p_value"].items(), key=lambda item: item[1])
+    adjusted, worst = {}, 0.0
+    for rank, (key, p) in enumerate(ordered):
+        adjusted[key] = worst = max(worst, p * (16 - rank))
+    for (name, metric), verdict in names["verdicts"].items():
+        if (name, metric) == ("l1", "PSNR"):
+            assert verdict == "equal"
+        elif adjusted[name, metric] >= 0.05:
+            assert verdict == "open"
+        else:
+            assert verdict == ("better" if (effects[name] > 0) == better[metric] else "worse")
+    assert {"better", "worse", "open", "equal"} <= set(names["verdicts"].values())
 
 
 def test_set5_gives_its_published_number(page):
@@ -72,3 +166,14 @@ def test_set5_gives_its_published_number(page):
         assert page["bicubic_score"](channels="as-is") == pytest.approx(28.42 - 1.73, abs=0.1)
     finally:
         page["pictures"][:] = before
+
+
+def test_no_set5_is_no_error(page, tmp_path):
+    assert page["find_set5"](str(tmp_path)) == []
+
+
+@pytest.mark.parametrize("name", ["sol2", "sol3", "sol4"])
+def test_solutions_run(page, cells, name):
+    names = dict(page)
+    exec(cells["s5-gain"], names)
+    exec(cells[name], names)
