@@ -192,4 +192,5 @@ def test_the_rest_of_a_page_needs_no_solution(name):
     assert solved
     assert (names(solved, ast.Store) - names(rest, ast.Store)) & names(rest, ast.Load) == set()
     for cell in solved:
+        assert cell.source.splitlines()[0] in ("# Solution", "# Solution, continued"), "seen while folded"
         assert cell.metadata.get("jupyter") == {"source_hidden": True, "outputs_hidden": True}

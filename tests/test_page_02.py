@@ -66,11 +66,6 @@ def test_receptive_field_of_known_networks(page):
         assert int(rows.max() - rows.min()) + 1 == side
 
 
-def test_fold_is_the_packages(page):
-    layer = models.CollapsibleConv2d(4, 6).double()
-    torch.testing.assert_close(page.fold(layer.expand, layer.squeeze), layer.kernel()[0])
-
-
 def test_rings_of_known_networks(page):
     lr = torch.rand(1, 3, 30, 30)
     nearest = models.Interpolation("nearest")
