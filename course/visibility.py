@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 
 import numpy as np
-from IPython import display
+
+from course import widgets
 
 # castleCSF (Ashraf et al. 2024), achromatic, static, a Gaussian patch of 1.5 degrees: cycles per degree and
 # sensitivity at 43 cd/m^2, from the table in ColorVideoVDP 0.5.7 (csf_lut_weber_fixed_size.json, MIT licence).
@@ -95,7 +95,5 @@ def staircase() -> None:
     Three right answers make it fainter, a wrong one stronger, which settles where 79 % are right (Levitt 1971).
     It runs in the browser alone and keeps nothing.
     """
-    script = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
-    rungs = [[name, size(pattern), pattern] for name, pattern in RUNGS.items()]
-    html = f"<div id='sr-staircase'>This test needs JavaScript.</div><script>({script})({rungs!r});</script>"
-    display.display({"text/html": html, "text/plain": "A test that runs in a browser."}, raw=True)
+    rungs = [{"name": name, "size": size(pattern), "pattern": pattern} for name, pattern in RUNGS.items()]
+    widgets.show("staircase", rungs=rungs)

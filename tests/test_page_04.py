@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from page_code import code_cells, definitions
+from test_widgets import opened
 from torch import nn
 
-from course import visibility
+from course import visibility, widgets
 from srlib import models
 from srlib.measure import grids
 from srlib.models import equivalence
@@ -160,8 +161,8 @@ def test_rungs_go_up_and_are_whole_levels():
 
 
 SQUARES = """() => [0, 1].map(side => {
-  const draw = document.querySelector('#sr-staircase canvas').getContext('2d');
-  const gray = draw.getImageData(side * 200, 0, 176, 176).data.filter((_, i) => i % 4 == 0);
+  const pen = document.querySelector("#moving-staircase canvas").getContext("2d");
+  const gray = pen.getImageData(side * 200, 0, 176, 176).data.filter((_, i) => i % 4 == 0);
   const mean = gray.reduce((a, b) => a + b) / gray.length;
   return [mean, Math.sqrt(gray.reduce((a, b) => a + (b - mean) ** 2, 0) / gray.length)];
 })"""
@@ -169,26 +170,21 @@ SQUARES = """() => [0, 1].map(side => {
 
 @pytest.mark.browser
 @pytest.mark.parametrize(("limit", "low", "high"), [(0.9, 0.4, 1.5), (0.0, 0, 0.25)])
-def test_the_staircase_finds_what_a_simulated_reader_sees(browser, tmp_path, monkeypatch, limit, low, high):
+def test_the_staircase_finds_what_a_simulated_reader_sees(browser, monkeypatch, limit, low, high):
     """One who sees a grid of a level and guesses below it; and one who sees all of them."""
     shown: list[dict] = []
-    monkeypatch.setattr(visibility.display, "display", lambda data, **_: shown.append(data))
+    monkeypatch.setattr(widgets.display, "display", lambda data, **_: shown.append(data))
     visibility.staircase()
-    path, wrong, guesses = tmp_path / "test.html", [], np.random.default_rng(0)
-    path.write_text(shown[0]["text/html"], encoding="utf-8")
-    with browser.new_context(offline=True) as context:
-        tab = context.new_page()
-        tab.on("pageerror", lambda error: wrong.append(str(error)))
-        tab.goto(path.as_uri())
-        left, right, _ = tab.query_selector_all("#sr-staircase button")
-        assert "No answer, no verdict" in tab.inner_text("#sr-staircase span")
+    guesses = np.random.default_rng(0)
+    with opened(browser, shown[0]["text/html"]) as tab:
+        left, right, _ = tab.query_selector_all("button")
+        assert "No answer, no verdict" in tab.inner_text("p")
         while left.is_enabled():
             (mean_left, grid_left), (mean_right, grid_right) = tab.evaluate(SQUARES)
             assert min(grid_left, grid_right) == 0 < max(grid_left, grid_right)
             assert max(abs(mean_left - 128), abs(mean_right - 128)) <= 4
             sees = max(grid_left, grid_right) > limit
             (left if (grid_left > grid_right if sees else guesses.random() < 0.5) else right).click()
-        said = tab.inner_text("#sr-staircase span")
+        said = tab.inner_text("p")
     assert "Your threshold here" in said
     assert low <= float(said.split()[-2]) <= high, said
-    assert wrong == []
