@@ -1,6 +1,7 @@
 """Can anyone see a grid? What two published models of the eye say, and a test that a reader takes in the page."""
 
 from dataclasses import dataclass
+from collections.abc import Callable
 from itertools import product
 
 import numpy as np
@@ -42,7 +43,7 @@ def castle(frequency: float, luminance: float = 43.0) -> float:
     return float(np.exp(np.interp(np.log(frequency), np.log(list(CASTLE)), np.log(list(CASTLE.values())))))
 
 
-MODELS = {"Barten 2003": barten, "castleCSF 2024": castle}
+MODELS: dict[str, Callable[[float, float], float]] = {"Barten 2003": barten, "castleCSF 2024": castle}
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,9 @@ SYSTEMS = [
 
 
 def asked() -> list[Requirement]:
-    """The lower bounds of pyproject.toml, its extras included."""
-    groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+    """The lower bounds of pyproject.toml, its extras included, but for the published networks of one benchmark."""
+    extras = PROJECT["optional-dependencies"]
+    groups = [PROJECT["dependencies"], *(extras[name] for name in extras if name != "peers")]
     return [found for group in groups for line in group if (found := Requirement(line)).name != PROJECT["name"]]
 
 
