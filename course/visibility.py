@@ -1,7 +1,7 @@
 """Can anyone see a grid? What two published models of the eye say, and a test that a reader takes in the page."""
 
-from dataclasses import dataclass
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
