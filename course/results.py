@@ -18,12 +18,11 @@ HEADLINE: dict[str, str] = {
     "01.bicubic_psnr": "bicubic enlargement of antialiased bicubic LR, RGB",
     "01.bicubic_psnr_lecture_lr": "the same from the lecture's LR",
     "01.mismatch_decimate": "a method fitted to one LR kernel and met with another: the largest loss",
-    "01.minmax_ceiling": "the best possible mean PSNR under the lecture's per-image min-max target",
+    "01.minmax_ceiling": "mean PSNR of a student that obeys the lecture's per-image min-max target",
     "02.plain.rgb_psnr": "the lecture's network at this budget, RGB",
     "02.residual.rgb_psnr": "a residual network over bicubic at this budget, RGB",
     "02.residual.rgb_gain": "its gain over bicubic, RGB to RGB",
     "02.residual.gray_gain": "its gain over bicubic, Gray to Gray",
-    "02.small.rgb_psnr": "`small`, cheaper than the lecture's network, after the same steps, RGB",
     "03.in_turn.rgb_psnr": "Gray to Gray applied to R, G and B in turn, small networks",
     "03.rgb.rgb_psnr": "RGB to RGB at the same cost per pass",
     "03.gray_rgb.saturation": "saturation that Gray to RGB keeps",
@@ -32,6 +31,8 @@ HEADLINE: dict[str, str] = {
     "05.lpips_range_at_30_db": "range of LPIPS over nine distortions of 30 dB",
     "05.lpips_gain_perceptual": "LPIPS gained by a perceptual loss",
     "05.psnr_cost_perceptual": "PSNR paid for it",
+    "06.set14.base": "`base`, which comes along, on Set14 (Y)",
+    "06.set14.span-48": "SPAN (2023), published, on Set14 (Y)",
 }
 
 # tolerance of a new reference value, by unit; units that measure the machine are not compared
