@@ -73,9 +73,9 @@ WRONG = {
         lambda output, target, peak: 10 * np.log10(peak / root_mean_square(output, target)),
         lambda output, target, peak: 20 * np.log(peak / root_mean_square(output, target)),
         lambda output, target, peak: -20 * np.log10(root_mean_square(output, target)),  # forgets the peak
-        lambda output, target, peak: 20 * np.log10(target.max() / root_mean_square(output, target)),
+        lambda output, target, peak: 20 * np.log10(float(target.max()) / root_mean_square(output, target)),
         lambda output, target, peak: 20 * np.log10(peak / float((output - target).abs().mean())),
-        lambda output, target, peak: 20 * np.log10(peak / float((output - target).mean())),
+        lambda output, target, peak: 20 * np.log10(peak / abs(float((output - target).mean()))),
         lambda output, target, peak: 20 * np.log10(root_mean_square(output, target) / peak),
     ],
     "02.tenth": [0.458, 1.0, 20.0, -0.915, 10.0],
