@@ -73,9 +73,9 @@ WRONG = {
         lambda output, target, peak: 10 * np.log10(peak / root_mean_square(output, target)),
         lambda output, target, peak: 20 * np.log(peak / root_mean_square(output, target)),
         lambda output, target, peak: -20 * np.log10(root_mean_square(output, target)),  # forgets the peak
-        lambda output, target, peak: 20 * np.log10(target.max() / root_mean_square(output, target)),
+        lambda output, target, peak: 20 * np.log10(float(target.max()) / root_mean_square(output, target)),
         lambda output, target, peak: 20 * np.log10(peak / float((output - target).abs().mean())),
-        lambda output, target, peak: 20 * np.log10(peak / float((output - target).mean())),
+        lambda output, target, peak: 20 * np.log10(peak / abs(float((output - target).mean()))),
         lambda output, target, peak: 20 * np.log10(root_mean_square(output, target) / peak),
     ],
     "02.tenth": [0.458, 1.0, 20.0, -0.915, 10.0],
@@ -175,26 +175,19 @@ def test_work_sheets_hold_no_solution_and_no_output(tiny_series, tmp_path, capsy
 def test_the_rest_of_a_page_needs_no_solution(name):
     """Names that only solutions define are used nowhere else, so a work sheet runs; and solutions are folded."""
 
-    def names(cells, context):
-        trees = [ast.walk(ast.parse(cell.source)) for cell in cells]
-        found = {
-            node.id
-            for tree in trees
-            for node in tree
-            if isinstance(node, ast.Name) and isinstance(node.ctx, context)
-        }
-        if context is ast.Store:
-            found |= {node.name for cell in cells for node in ast.parse(cell.source).body if hasattr(node, "name")}
-            found |= {
-                node.arg for cell in cells for node in ast.walk(ast.parse(cell.source)) if hasattr(node, "arg")
-            }
-        return found
+    def nodes(cells, *kinds):
+        return [node for cell in cells for node in ast.walk(ast.parse(cell.source)) if isinstance(node, kinds)]
+
+    def made(cells):
+        named = {node.name for node in nodes(cells, ast.FunctionDef, ast.ClassDef)}
+        assigned = {node.id for node in nodes(cells, ast.Name) if isinstance(node.ctx, ast.Store)}
+        return named | assigned | {node.arg for node in nodes(cells, ast.arg)}
 
     cells = code_cells(name)
     solved = [cell for cell in cells if pages.has_tag(cell, exercises.SOLUTION)]
     rest = [cell for cell in cells if cell not in solved]
     assert solved
-    assert (names(solved, ast.Store) - names(rest, ast.Store)) & names(rest, ast.Load) == set()
+    assert (made(solved) - made(rest)) & {node.id for node in nodes(rest, ast.Name)} == set()
     for cell in solved:
         assert cell.source.splitlines()[0] in ("# Solution", "# Solution, continued"), "seen while folded"
         assert cell.metadata.get("jupyter") == {"source_hidden": True, "outputs_hidden": True}

@@ -107,7 +107,7 @@ def test_the_scripts_are_small_and_ask_for_nothing():
 
 @pytest.mark.parametrize("name", pages.NAMES)
 def test_on_a_page_each_is_shown_once_and_after_a_figure(name):
-    """Before or in the cell that moves there is a picture with an alternative text, which stands in for it."""
+    """Among the three outputs before it there is a picture, which stands in for it."""
     outputs = [
         output
         for cell in pages.read(ROOT / "notebooks" / f"{name}.ipynb").cells
@@ -115,6 +115,6 @@ def test_on_a_page_each_is_shown_once_and_after_a_figure(name):
     ]
     moving = [i for i, o in enumerate(outputs) if '<div id="moving-' in o.get("data", {}).get("text/html", "")]
     for i in moving:
-        assert any("image/png" in output.get("data", {}) for output in outputs[max(i - 2, 0) : i])
+        assert any("image/png" in output.get("data", {}) for output in outputs[max(i - 3, 0) : i])
     ids = [re.search(r'moving-(\w+)"', outputs[i].data["text/html"])[1] for i in moving]
     assert len(ids) == len(set(ids))
