@@ -1,4 +1,4 @@
-"""The bundled sample: seven photos that come inside installed packages, cut into 176 x 176 tiles."""
+"""The bundled sample: eight photos that come inside installed packages, cut into 176 x 176 tiles."""
 
 import hashlib
 from importlib.util import find_spec
@@ -44,19 +44,21 @@ class SamplePhoto(NamedTuple):
 PHOTOS = (
     SamplePhoto("chelsea", "train", "scikit-image", "skimage/data/chelsea.png",
                 "Stefan van der Walt", "CC0", "scikit-image"),
-    SamplePhoto("coffee", "train", "scikit-image", "skimage/data/coffee.png",
-                "Rachel Michetti, courtesy of Pikolo Espresso Bar", "CC0", "scikit-image"),
-    SamplePhoto("rocket", "train", "scikit-image", "skimage/data/rocket.jpg",
-                "SpaceX", "public domain", "https://www.flickr.com/photos/spacexphotos/16511594820/"),
     SamplePhoto("china", "train", "scikit-learn", "sklearn/datasets/images/china.jpg",
                 "danielbuechele", "CC BY 2.0", "https://www.flickr.com/photos/danielbuechele/6061409035/"),
     SamplePhoto("flower", "train", "scikit-learn", "sklearn/datasets/images/flower.jpg",
                 "vultilion", "CC BY 2.0", "https://www.flickr.com/photos/vultilion/6056698931/"),
+    SamplePhoto("ihc", "train", "scikit-image", "skimage/data/ihc.png",
+                "Center for Microscopy and Molecular Imaging", "no known restrictions", "scikit-image"),
     SamplePhoto("grace_hopper", "val", "matplotlib", "matplotlib/mpl-data/sample_data/grace_hopper.jpg",
                 "James S. Davis, United States Navy", "public domain",
                 "https://commons.wikimedia.org/wiki/File:Grace_Hopper.jpg"),
+    SamplePhoto("rocket", "val", "scikit-image", "skimage/data/rocket.jpg",
+                "SpaceX", "public domain", "https://www.flickr.com/photos/spacexphotos/16511594820/"),
     SamplePhoto("astronaut", "test", "scikit-image", "skimage/data/astronaut.png",
                 "NASA", "public domain", "https://flic.kr/p/r9qvLn"),
+    SamplePhoto("coffee", "test", "scikit-image", "skimage/data/coffee.png",
+                "Rachel Michetti, courtesy of Pikolo Espresso Bar", "CC0", "scikit-image"),
 )  # fmt: skip
 
 
