@@ -99,7 +99,7 @@ def test_the_command_scores_a_split(tmp_path, capsys):
             part = content[who][channels]
             assert part["psnr_mean"] >= part["psnr_of_mean_mse"] > 15, "Jensen's inequality"
     assert content["model"] == content["bicubic"]
-    assert len(content["per_image"]) == content["images"] == 9
+    assert len(content["per_image"]) == content["images"] == 17
     assert "bicubic rgb" in capsys.readouterr().out
     assert main([*arguments, "--per-channel"]) == 2
     assert main(["evaluate", str(tmp_path / "none.pt"), *arguments[2:]]) == 2
