@@ -15,7 +15,7 @@ from course.page import EXPECTED
 from srlib.files import ROOT, write_json
 
 README = ROOT / "README.md"
-FAR = {"02": "forms", "03": "channels", "04": "heads", "05": "losses"}  # what pages call numbers on other photos
+FAR = {"03": "channels", "04": "heads", "05": "losses"}  # what pages call numbers on other photos
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
