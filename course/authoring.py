@@ -6,12 +6,14 @@ import base64
 import json
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from course import notebooks as pages
 from course import results
 from course.execute import execute, kernels
 from course.page import EXPECTED
+from srlib.errors import UsageError
 from srlib.files import ROOT, write_json
 
 README = ROOT / "README.md"
@@ -22,7 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``author``."""
     parser.add_argument("--only", action="append", metavar="NN", help="this page, as in 03; may be given again")
     parser.add_argument("--fresh", action="store_true", help="reuse no trained network")
-    parser.add_argument("--expect", type=Path, metavar="RUN", help="instead: make a finished run a reference")
+    parser.add_argument(
+        "--expect",
+        type=Path,
+        nargs="+",
+        metavar="RUN",
+        help="instead: make finished runs the reference, with spreads",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -50,21 +58,30 @@ def picture() -> bytes:
     return base64.b64decode(png)
 
 
-def expect(run_folder: Path, expected: Path = EXPECTED) -> list[Path]:
-    """Write what a finished run found into ``expected/``; tolerances that stand there stay.
+def expect(runs: Sequence[Path], expected: Path = EXPECTED) -> list[Path]:
+    """Write what finished runs of the same photos and budget found into ``expected/``.
 
-    A run on the sample becomes ``sample-<budget>.json``; of a run on other photos each page that prints such
-    numbers gets a file of its own (``FAR``), which names no folder of this machine.
+    Runs on the sample become ``sample-<budget>.json``; of runs on other photos each page that prints such numbers
+    gets a file of its own (``FAR``), which names no folder of this machine.
     """
-    run, ledger = (json.loads((run_folder / f"{n}.json").read_text("utf-8")) for n in ("environment", "results"))
-    far, paths = run["data"] != "sample", []
-    again = f"python -m course run --data FOLDER --budget {run['budget']} --seed {run['seed']} --only "
-    for number, topic in FAR.items() if far else [("", run["budget"])]:
-        if part := {key: entry for key, entry in ledger.items() if key.startswith(number)}:
-            paths.append(path := expected / f"{Path(run['data']).name}-{topic}.json")
-            earlier = results.load_expected(path) if path.exists() else {}
-            command = again + number if far else run["command"]
-            write_json(path, results.expect(part, command, run["machine"]["summary"], earlier))
+    about, ledgers = (
+        [json.loads((run / f"{n}.json").read_text("utf-8")) for run in runs] for n in ("environment", "results")
+    )
+    first, paths = about[0], []
+    if len({(run["data"], run["budget"]) for run in about}) > 1:
+        raise UsageError("--expect: the runs differ in photos or budget; give runs of the same")
+    far, how = (
+        first["data"] != "sample",
+        [f"seed {run['seed']}, {run['precision']}" for run in about],
+    )
+    command = f"python -m course run --data {'FOLDER' if far else 'sample'} --budget {first['budget']} --seed "
+    command += str(first["seed"]) if len(runs) == 1 else "SEED"
+    for number, topic in FAR.items() if far else [("", first["budget"])]:
+        part = [{key: entry for key, entry in ledger.items() if key.startswith(number)} for ledger in ledgers]
+        if any(part):
+            paths.append(path := expected / f"{Path(first['data']).name}-{topic}.json")
+            again = f"{command} --only {number}" if far else command
+            write_json(path, results.expect(part, again, first["machine"]["summary"], how))
     return paths
 
 

@@ -6,9 +6,13 @@ is its own ledger, and every table elsewhere is made from notebooks.
 
 import json
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from scipy import stats
 
 MIME = "application/vnd.course.results+json"
 Ledger = dict[str, dict[str, Any]]  # key -> {"value": number or text, "unit": text}
@@ -35,8 +39,8 @@ HEADLINE: dict[str, str] = {
     "06.set14.span-48": "SPAN (2023), published, on Set14 (Y)",
 }
 
-# tolerance of a new reference value, by unit; units that measure the machine are not compared
-TOLERANCES = {"dB": 0.15, **dict.fromkeys(("s", "ms", "images/s", "x faster", "GFLOP/s", "MiB"))}
+CLOCKS = ("s", "ms", "images/s", "x faster", "GFLOP/s", "MiB")  # units that measure the machine: not compared
+LEVEL, PRIOR, LEAST = 0.999, 4, 0.002  # of tolerances, see expect
 
 
 def collect(*notebooks: Mapping[str, Any]) -> Ledger:
@@ -56,18 +60,44 @@ def load_expected(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def expect(ledger: Ledger, command: str, machine: str, earlier: Mapping[str, Any] = {}) -> dict[str, Any]:
-    """The content of an ``expected/`` file; ``earlier``, the file so far, keeps its tolerances.
+def expect(ledgers: Sequence[Ledger], command: str, machine: str, runs: Sequence[str]) -> dict[str, Any]:
+    """The content of an ``expected/`` file, from the ledgers of ``runs`` that differ in seed and precision.
 
-    A new one comes from the unit (``TOLERANCES``); else numbers get 5 %, texts and whole numbers must be equal.
+    A number's tolerance is half of the 99.9 % interval for one new run. Few runs say little about a spread, so its
+    variance is drawn towards the median of its kind, a page and a unit, as if ``PRIOR`` more runs had that one
+    (Smyth 2004, doi:10.2202/1544-6115.1027); it is 0.2 % of the value at least. Texts and whole numbers that all
+    runs agree on have to be equal. Clocks, texts that differ, and what was run once are not compared.
     """
-    entries, kept = {}, earlier.get("results", {})
-    for key, entry in ledger.items():
-        value, unit = entry["value"], entry["unit"]
-        default = float(f"{abs(value) * 0.05:.1g}") if isinstance(value, float) else 0
-        tolerance = kept[key]["tolerance"] if key in kept else TOLERANCES.get(unit, default)
-        entries[key] = {"value": value, "tolerance": tolerance, "unit": unit}
-    return {"command": command, "machine": machine, "results": entries}
+    found: dict[str, list[Any]] = defaultdict(list)
+    unit = {key: entry["unit"] for ledger in ledgers for key, entry in ledger.items()}
+    for ledger in ledgers:
+        for key in ledger:
+            found[key].append(ledger[key]["value"])
+    number = {key for key, values in found.items() if not {type(v) for v in values} - {int, float}}
+    moving = {key for key in number if len(found[key]) > 1 and len(set(found[key])) > 1}
+    kinds: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for key in moving:
+        kinds[key[:2], unit[key]].append(float(np.var(found[key], ddof=1)))
+    entries = {}
+    for key, values in sorted(found.items()):
+        entry = {
+            "value": float(np.mean(values)) if key in moving else values[0],
+            "tolerance": None,
+            "unit": unit[key],
+        }
+        if key in moving and unit[key] not in CLOCKS:
+            own, n = float(np.var(values, ddof=1)), len(values)
+            variance = ((n - 1) * own + PRIOR * float(np.median(kinds[key[:2], unit[key]]))) / (n - 1 + PRIOR)
+            half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1 + PRIOR)) * math.sqrt(variance * (1 + 1 / n))
+            entry |= {
+                "tolerance": max(half, LEAST * abs(entry["value"])),
+                "spread": math.sqrt(variance),
+                "runs": n,
+            }
+        elif len(values) > 1 and len(set(values)) == 1 and unit[key] not in CLOCKS:
+            entry["tolerance"] = LEAST * abs(values[0]) if isinstance(values[0], float) else 0
+        entries[key] = entry
+    return {"command": command, "machine": machine, "runs": list(runs), "results": entries}
 
 
 def compare(ledger: Ledger, expected: Mapping[str, Any]) -> list[str]:
@@ -78,7 +108,7 @@ def compare(ledger: Ledger, expected: Mapping[str, Any]) -> list[str]:
         if key not in ledger and key[:2] in numbers:
             sentences.append(f"{key}: not recorded, expected {wanted}")
         elif key in ledger and not _agree(value := ledger[key]["value"], entry["value"], tolerance):
-            within = f" within {tolerance:g}" if tolerance else ""
+            within = f" within {tolerance:.2g}" if tolerance else ""
             sentences.append(f"{key}: {show_with_unit(value, entry['unit'])}, expected {wanted}{within}")
     return sentences
 
