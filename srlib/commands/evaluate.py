@@ -25,6 +25,8 @@ from srlib.models import Interpolation, PerChannel, SelfEnsemble
 from srlib.train.checkpoints import load_model
 from srlib.train.config import TrainConfig
 
+CHANNELS = ("rgb", "y", "gray")  # what has PSNR and MSE in a report
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``evaluate``."""
@@ -45,24 +47,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def summarise(table: dict[str, np.ndarray]) -> dict:
     """The averages of a table over the images that have the number; None for what no image has."""
     mean = {name: float(np.nanmean(column)) for name, column in table.items()}
-    parts: dict[str, Any] = dict.fromkeys(("rgb", "y", "gray"))
+    parts: dict[str, Any] = dict.fromkeys(CHANNELS)
     for channels, prefix in (("rgb" if "saturation" in table else "gray", ""), ("y", "y_")):
         if (mse := mean.get(f"{prefix}mse")) is not None:
             decibels = {"psnr_mean": mean[f"{prefix}psnr"], "psnr_of_mean_mse": float(to_decibel(mse))}
             images = int(np.isfinite(table[f"{prefix}mse"]).sum())
             parts[channels] = {**decibels, "mse_mean": mse, "images": images}
-    return parts | {name: mean.get(name) for name in ("ssim", "lpips")}
+    others = {name: value for name, value in mean.items() if "_" not in name and name not in ("mse", "psnr")}
+    return parts | {"ssim": None, "lpips": None} | others
 
 
 def describe(report: dict, name: str) -> str:
     """The summary as a text table."""
     lines = [f"{report['images']:,} images ({report['data']}, {report['split']}), PSNR in dB"]
-    lines.append(f"{'':28} {'mean of PSNR':>13} {'PSNR of mean':>13} {'mean MSE':>10} {'SSIM':>7} {'LPIPS':>7}")
+    others = [name for name in report["bicubic"] if name not in CHANNELS]
+    lines.append(
+        f"{'':28} {'mean of PSNR':>13} {'PSNR of mean':>13} {'mean MSE':>10}" + "".join(f"{n:>11}" for n in others)
+    )
     row = "{:28} {psnr_mean:13.3f} {psnr_of_mean_mse:13.3f} {mse_mean:10.6f}"
     for who, parts in ((Path(name).name, report["model"]), ("bicubic", report["bicubic"])):
-        for channels in [channels for channels in ("rgb", "y", "gray") if parts[channels]]:
-            rest = [parts["ssim"], parts["lpips"]] if channels != "y" else []
-            more = ["       -" if value is None else f" {value:7.4f}" for value in rest]
+        for channels in [channels for channels in CHANNELS if parts[channels]]:
+            rest = [parts[name] for name in others] if channels != "y" else []
+            more = [f"{'-':>11}" if value is None else f"{value:11.4f}" for value in rest]
             lines.append(row.format(f"{who} {channels}", **parts[channels]) + "".join(more))
     return "\n".join(lines)
 
