@@ -1,4 +1,4 @@
-"""What lies in a folder: CelebA in one of its layouts, or just photos. Nothing is decoded here."""
+"""What lies in a folder: CelebA in a layout that celeba.py knows, or just photos. Nothing is decoded here."""
 
 import hashlib
 import os

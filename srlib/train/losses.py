@@ -35,9 +35,15 @@ def perceptual_loss(output: Tensor, target: Tensor) -> Tensor:
     return mse_loss(output, target) + 0.003 * lpips_loss(output, target)
 
 
-# The minimiser of the first is the conditional mean, that of the second the conditional median.
-_ALL = (mse_loss, l1_loss, charbonnier_loss, ssim_loss, lpips_loss, perceptual_loss)
-LOSSES: dict[str, Loss] = {loss.__name__.removesuffix("_loss"): loss for loss in _ALL}
+# The minimiser of mse is the conditional mean, that of l1 the conditional median.
+LOSSES: dict[str, Loss] = {
+    "mse": mse_loss,
+    "l1": l1_loss,
+    "charbonnier": charbonnier_loss,
+    "ssim": ssim_loss,
+    "lpips": lpips_loss,
+    "perceptual": perceptual_loss,
+}
 
 
 class Detail(nn.Module):
