@@ -14,6 +14,8 @@ from course import exercises
 from course import notebooks as pages
 from course.__main__ import main
 from course.exercises import check, predict, reveal
+from srlib.images.color import from_ycbcr, to_gray, to_ycbcr
+from srlib.images.degrade import upsample
 
 CHECKED = [name for name in pages.NAMES if (pages.FOLDER.parent / f"course/checks/page_{name[:2]}.py").exists()]
 KEYS = [(name, key) for name in CHECKED for key in import_module(f"course.checks.page_{name[:2]}").CHECKS]
@@ -24,6 +26,11 @@ def shuffled(y: torch.Tensor, scale: int, *order: int) -> torch.Tensor:
     n, c, height, width = y.shape
     y = y.reshape(n, c, height // scale, scale, width // scale, scale).permute(*order)
     return y.reshape(n, c * scale**2, height // scale, width // scale)
+
+
+def with_chroma(luma, rgb):
+    """Luma of one picture, chroma of another."""
+    return from_ycbcr(torch.cat([luma, to_ycbcr(rgb, limited=False)[:, 1:]], dim=1), limited=False)
 
 
 def root_mean_square(output, target):
@@ -79,6 +86,26 @@ WRONG = {
         lambda output, target, peak: 20 * np.log10(root_mean_square(output, target) / peak),
     ],
     "02.tenth": [0.458, 1.0, 20.0, -0.915, 10.0],
+    "03.luma_only": [
+        lambda network, lr: network(lr),  # all three channels through the network
+        lambda network, lr: network(to_gray(lr)).expand(-1, 3, -1, -1),  # a gray picture
+        lambda network, lr: upsample(lr, 4),
+        lambda network, lr: with_chroma(network(to_gray(lr)), upsample(lr, 4, "nearest")),
+        lambda network, lr: with_chroma(network(lr[:, 1:2]), upsample(lr, 4)),  # green for luma
+        lambda network, lr: with_chroma(network(upsample(to_gray(lr), 4)), upsample(lr, 16)),
+        lambda network, lr: with_chroma(network(to_ycbcr(lr, limited=True)[:, :1]), upsample(lr, 4)),  # luma in 16 to 235
+    ],
+    "03.draw": [
+        lambda random: (random.normal(0, 1, size=9), random.normal(0, 1, size=9)),
+        lambda random: (random.normal(1, 0.2, size=9), random.normal(0, 1, size=9)),  # the truth is 1
+        lambda random: (random.normal(0, 0.1, size=9), random.normal(0, 1, size=9)),  # narrow, and rightly
+        lambda random: (random.normal(0, 1) + random.normal(0, 0.2, size=(2, 9))),  # neither holds it
+        lambda random: (np.zeros(9), random.normal(0, 1, size=9)),
+        lambda random: random.normal(0, 1, size=9),
+        lambda random: (random.normal(0, 1, size=9), random.normal(0, 1) + random.normal(0, 0.2, size=9)),
+    ],
+    "03.absolute": [[0.62, 0.4564, 0.412], [0.2, 0.556, 1.0], [0.55, 0.473, 0.51], [0.5, 0.5, 0.5], 0.6, [230, 99, 5]],
+    "03.averages": [-7.03, 22.97, 30.0, 3.01],
 }  # fmt: skip
 
 

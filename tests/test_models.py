@@ -84,11 +84,26 @@ def test_layer_table_counts_as_the_formulas_do_and_leaves_the_network_as_it_was(
         ({"name": "residual", "body": "magic"}, "unknown body 'magic'"),
         ({"name": "residual", "init": "magic"}, "unknown initialisation 'magic'"),
         ({"name": "base", "batch_norm": True}, "plain body only"),
+        ({"name": "base", "leak": 0.1}, "plain body only"),
     ],
 )
 def test_unknown_names_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         models.build(**arguments)
+
+
+def test_a_leaky_relu_lets_a_part_through_below_zero():
+    torch.manual_seed(0)
+    plain, leaky = models.build("subpixel", width=8), models.build("subpixel", width=8, leak=0.1)
+    leaky.load_state_dict(plain.state_dict())
+    for network in (plain, leaky):
+        network.body[0].bias.data.fill_(-100)  # the first layer is below zero everywhere
+    lr = torch.rand(1, 3, 6, 6, requires_grad=True)
+    below = plain.body[0](lr)
+    assert (plain.body[:2](lr) == 0).all()
+    torch.testing.assert_close(leaky.body[:2](lr), 0.1 * below)
+    assert torch.autograd.grad(leaky(lr).sum(), lr)[0].abs().max() > 0
+    assert torch.autograd.grad(plain(lr).sum(), lr)[0].abs().max() == 0
 
 
 @pytest.mark.parametrize("name", ["small", "base", "collapsible"])

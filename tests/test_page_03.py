@@ -46,12 +46,6 @@ def test_lecture_store_of_the_sample_shows_the_same_places(page):
     assert (ours != theirs).any()
 
 
-USUAL = {
-    "03.gray_rgb.saturation": 60.0, "03.gray_rgb.chroma_variance": 40.0, "03.bicubic.gray_minus_rgb": 0.1,
-    "03.gray_rgb.ripple": 1.0, "03.rgb.ripple": 1.0, "03.gray.gray_psnr": 28.0, "03.rgb.rgb_psnr": 27.5,
-}  # fmt: skip
-
-
 def ledger(**changes):
     """What the verdicts read; all that is not given is 0."""
     values = {"03.gray_rgb.saturation": 60.0, "03.gray_rgb.chroma_variance": 40.0}
@@ -86,6 +80,14 @@ def test_verdicts_follow_the_numbers(page, claim, changes, verdict):
     give(page.other_claims, reached={"psnr_of_mean_mse": 28.43})
     found = {text: judged for text, _, judged in page.other_claims(ledger(**changes))}
     assert found[claim].startswith(verdict)
+
+
+def test_a_ripple_that_nobody_measured_is_no_number(page):
+    give(page.other_claims, reached={"psnr_of_mean_mse": 28.43})
+    r = ledger()
+    del r["03.plain.gray-rgb.ripple"]
+    (row,) = [row for row in page.other_claims(r) if row[0] == "Gray to RGB has fewer grids"]
+    assert row[1:] == ("not measured", "not measured")
 
 
 @pytest.mark.parametrize(("decibel", "verdict"), [(28.43, "confirmed: 28.43"), (25.29, "refuted: 25.29")])

@@ -94,19 +94,19 @@ class Consistent(nn.Module):
 def upscaler(
     in_channels: int, out_channels: int, *, scale: int = 4, body: str = "residual", width: int = 64,
     depth: int = 3, head: str = "subpixel", skip: str | None = "bicubic", init: str = "default",
-    batch_norm: bool = False, dropout: float = 0.0, collapsed: bool = False,
+    batch_norm: bool = False, dropout: float = 0.0, leak: float = 0.0, collapsed: bool = False,
 ) -> nn.Module:  # fmt: skip
     """A network from its parts; every named model is one call of this. UsageError for an unknown name.
 
     ``body`` is ``plain`` (the lecture's) or a kind of :func:`srlib.models.bodies.residual_body`; ``depth`` counts
-    its inner 3x3 layers or its blocks, ``width`` their channels. ``init`` is for all but the heads that start from
-    ICNR. ``collapsed`` builds what :func:`folded` leaves."""
+    its inner 3x3 layers or its blocks, ``width`` their channels; ``leak`` is the slope of a plain body's ReLUs below
+    zero. ``init`` is for all but the heads that start from ICNR. ``collapsed`` builds what :func:`folded` leaves."""
     known("head", head, HEADS)
     known("body", body, BODIES)
     if body == "plain":
-        trunk, features = plain_body(in_channels, width, depth, batch_norm, dropout), width // 2
-    elif batch_norm or dropout:
-        raise UsageError(f"BatchNorm and Dropout belong to the plain body only, not to {body!r}")
+        trunk, features = plain_body(in_channels, width, depth, batch_norm, dropout, leak), width // 2
+    elif batch_norm or dropout or leak:
+        raise UsageError(f"BatchNorm, Dropout and a leaky ReLU belong to the plain body only, not to {body!r}")
     else:
         trunk, features = residual_body(in_channels, width, depth, body), width
     top = HEADS[head](features, out_channels, scale)

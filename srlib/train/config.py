@@ -27,6 +27,7 @@ _OPTION_LIMITS: dict[str, dict[str, Any]] = {
     "width": {"low": 1},
     "depth": {"low": 0},
     "dropout": {"low": 0, "below": 1},
+    "leak": {"low": 0, "below": 1},
 }
 
 
