@@ -57,7 +57,8 @@ def papers(path):
         where = next((f"{field[name]} " for name in ("journal", "booktitle", "publisher") if name in field), "")
         found[key] = f"{short}: {field['title']}. {where}{field['year']}", links
         spelt = "|".join(map(re.escape, {short, authors, ", ".join(names)}))
-        ways[key] = [rf"(?:{spelt}),? \(?{field['year']}\b\)?", re.escape(field["title"])]
+        year = field["year"]  # "Shi et al. 2016", "Keys (1981)", and the names alone in "Odena et al. (2016, ..."
+        ways[key] = [rf"(?:{spelt})(?:,? {year}\b| \({year}\)|(?= \({year}\b))", re.escape(field["title"])]
         ways[key] += [f"arXiv {number}"] if (number := field.get("eprint")) else []
     dated = [names[0] for names in ways.values()]  # two of one year and author: only title and number tell apart
     return found, {key: [way for way in names if dated.count(way) < 2] for key, names in ways.items()}
@@ -67,30 +68,32 @@ PAPERS, WAYS = papers(Path(__file__).with_name("references.bib"))
 PAPER = re.compile("|".join(f"(?P<{key}>{'|'.join(ways)})" for key, ways in WAYS.items()), re.IGNORECASE)
 
 
+VERSION = re.compile(r"(?<=\d)v\d+$")  # of a paper on arXiv
+
+
 def papers_named(doctree):
     """The entries of the bibliography that a page names in its prose or links to."""
-    links = {link.get("refuri", "") for link in doctree.findall(nodes.reference)}
+    links = {VERSION.sub("", link.get("refuri", "")) for link in doctree.findall(nodes.reference)}
     found = {match.lastgroup for text in doctree.findall(nodes.Text) for match in PAPER.finditer(text.astext())}
     return found | {key for key, (_, urls) in PAPERS.items() if links & set(urls)}
 
 
 def link_papers(app, doctree, docname):
     """Link papers to the bibliography, say what they are on hover, and in the bibliography who names them."""
-    if docname[0].isdigit():
+    if docname != "references":
         uri = app.builder.get_relative_uri(docname, "references")
         link_words(doctree, PAPER, lambda match: (f"{uri}#{match.lastgroup}", PAPERS[match.lastgroup][0]))
         for link in doctree.findall(nodes.reference):
             for about, urls in PAPERS.values():
-                if link.get("refuri") in urls:
+                if VERSION.sub("", link.get("refuri", "")) in urls:
                     link["reftitle"] = about
-    elif docname == "references":
-        pages = [page for page in sorted(app.env.found_docs) if page[0].isdigit()]
-        named = {page: papers_named(app.env.get_doctree(page)) for page in pages}
-        for citation in doctree.findall(nodes.citation):
-            for page in (page for page in pages if citation["ids"][0] in named[page]):
-                uri = app.builder.get_relative_uri(docname, page)
-                link = nodes.reference("", f"page {int(page[:2])}", internal=True, refuri=uri)
-                citation[-1] += [nodes.Text(" "), link]
+        return
+    named = {page: papers_named(app.env.get_doctree(page)) for page in sorted(app.env.found_docs - {docname})}
+    for citation in doctree.findall(nodes.citation):
+        for page in (page for page, keys in named.items() if citation["ids"][0] in keys):
+            uri = app.builder.get_relative_uri(docname, page)
+            name = f"page {int(page[:2])}" if page[0].isdigit() else app.env.titles[page].astext()
+            citation[-1] += [nodes.Text(" "), nodes.reference("", name, internal=True, refuri=uri)]
 
 
 def setup(app):
