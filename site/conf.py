@@ -85,7 +85,9 @@ log = logging.getLogger(__name__)
 MATHML = LatexToMathML()
 NAVIGATION = re.compile(r"^.*\[contents\]\(\.\./README\.md\).*$", re.MULTILINE)  # the theme has its own
 LINK = re.compile(r"(?<!!)\[([^]]*)\]\((?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]*)?\)")
-CELL = "#cell-id="  # what JupyterLab and nbconvert call a cell in a link
+FIGURE = re.compile(
+    r"\[([^]]*)\]\(([^)\s#]+\.ipynb)#cell-id=([^)\s]+)\)"
+)  # as JupyterLab and nbconvert call a cell
 figures: dict[str, dict[str, str]] = {}  # what is known of a figure, by the hash that myst-nb names its file by
 
 
@@ -105,21 +107,20 @@ def first_pictures(path):
     return {cell: f"{int(path.name[:2])}.{number}" for number, cell, *_ in reversed(found)}
 
 
-def resolve(app, link):
-    """A link between pages: to a figure by its number, to a page that is there, else only its text."""
+def link_figure(app, link):
+    """A link to a cell becomes one to its first figure, by number; where the page is not there, only its text."""
     if not (path := Path(app.srcdir, link[2])).exists():
         return link[1]
-    if not (link[3] or "").startswith(CELL):
-        return link[0]
-    if number := first_pictures(path).get(link[3].removeprefix(CELL)):
+    if number := first_pictures(path).get(link[3]):
         return f"[{link[1]} (Figure {number})](#figure-{number.replace('.', '-')})"
-    log.warning("no figure for the link %s", link[0])
+    log.warning("%s: no figure is there", link[0])
     return link[1]
 
 
 def adapt(app, docname, content):
     """Pages are made for JupyterLab: take out what only serves there, and note what their figures are."""
     content[0] = content[0].replace(PLACEHOLDER, ADDRESS)
+    content[0] = FIGURE.sub(lambda link: link_figure(app, link), content[0])
     if docname == "index" and "try" not in app.env.found_docs:  # the folder of a run has no demo
         content[0] = re.sub(r"\n(try|.*\(try\.md\).*)(?=\n)", "", content[0])
     if (path := Path(app.env.doc2path(docname))).suffix != ".ipynb":
@@ -128,7 +129,9 @@ def adapt(app, docname, content):
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
             text = NAVIGATION.sub("", "".join(cell["source"]))
-            cell["source"] = LINK.sub(lambda link: resolve(app, link), text)
+            cell["source"] = LINK.sub(
+                lambda link: link[0] if Path(app.srcdir, link[2]).exists() else link[1], text
+            )
             continue
         cell["source"] = "".join(cell["source"]).removeprefix("# NBVAL_CHECK_OUTPUT\n")
         if "solution" in (tags := cell["metadata"].setdefault("tags", [])):

@@ -1,4 +1,4 @@
-"""Words that explain themselves on hover and lead further: terms of the glossary, papers of the bibliography."""
+"""Words that explain themselves on hover and lead further: other pages, terms of the glossary, papers."""
 
 import re
 from pathlib import Path
@@ -68,6 +68,18 @@ PAPERS, WAYS = papers(Path(__file__).with_name("references.bib"))
 PAPER = re.compile("|".join(f"(?P<{key}>{'|'.join(ways)})" for key, ways in WAYS.items()), re.IGNORECASE)
 
 
+def link_pages(app, doctree, docname):
+    """Link what is said of another page of the course, as "page 4", to it."""
+    numbers = {int(page[:2]): page for page in app.env.found_docs if page[0].isdigit() and page != docname}
+
+    def page(match):
+        if name := numbers.get(int(match[1])):
+            return app.builder.get_relative_uri(docname, name), app.env.titles[name].astext()
+        return None
+
+    link_words(doctree, re.compile(r"\bpage 0?(\d)\b", re.IGNORECASE), page)
+
+
 VERSION = re.compile(r"(?<=\d)v\d+$")  # of a paper on arXiv
 
 
@@ -97,6 +109,7 @@ def link_papers(app, doctree, docname):
 
 
 def setup(app):
+    app.connect("doctree-resolved", link_pages)
     app.connect("doctree-resolved", link_papers)
     app.connect("doctree-resolved", link_terms)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
