@@ -36,6 +36,7 @@ suppress_warnings = ["mystnb.unknown_mime_type"]  # the ledger in the closing ce
 
 nb_execution_mode = "off"
 nb_merge_streams = True
+nb_code_prompt_show, nb_code_prompt_hide = "Show the solution", "Hide the solution"  # no other cell is folded
 myst_enable_extensions = ["amsmath", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 bibtex_bibfiles = ["references.bib"]

@@ -102,10 +102,12 @@ def link_papers(app, doctree, docname):
         return
     named = {page: papers_named(app.env.get_doctree(page)) for page in sorted(app.env.found_docs - {docname})}
     for citation in doctree.findall(nodes.citation):
+        before = " Named in "
         for page in (page for page, keys in named.items() if citation["ids"][0] in keys):
             uri = app.builder.get_relative_uri(docname, page)
             name = f"page {int(page[:2])}" if page[0].isdigit() else app.env.titles[page].astext()
-            citation[-1] += [nodes.Text(" "), nodes.reference("", name, internal=True, refuri=uri)]
+            citation[-1] += [nodes.Text(before), nodes.reference("", name, internal=True, refuri=uri)]
+            before = ", "
 
 
 def setup(app):
