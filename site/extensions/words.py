@@ -64,7 +64,7 @@ def papers(path):
     return found, {key: [way for way in names if dated.count(way) < 2] for key, names in ways.items()}
 
 
-PAPERS, WAYS = papers(Path(__file__).with_name("references.bib"))
+PAPERS, WAYS = papers(Path(__file__).parent.with_name("references.bib"))
 PAPER = re.compile("|".join(f"(?P<{key}>{'|'.join(ways)})" for key, ways in WAYS.items()), re.IGNORECASE)
 
 
