@@ -124,3 +124,4 @@ HEADS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "nearest-conv": lambda w, o, s: _resized(w, o, s, "nearest-exact"),
     "bilinear-conv": lambda w, o, s: _resized(w, o, s, "bilinear"),
 }
+FROM_ICNR = {"subpixel-icnr", "subpixel-tied", "subpixel-ramp", "subpixel-icnr-box"}  # whatever ``init`` says

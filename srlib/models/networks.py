@@ -9,7 +9,7 @@ from srlib.images.degrade import degrade, least_norm, upsample
 from srlib.images.tasks import TASKS
 from srlib.models.bodies import BODIES, plain_body, residual_body
 from srlib.models.folding import folded
-from srlib.models.heads import HEADS, initialise_
+from srlib.models.heads import FROM_ICNR, HEADS, initialise_
 
 
 class Upscaler(nn.Module):
@@ -111,7 +111,7 @@ def upscaler(
         trunk, features = residual_body(in_channels, width, depth, body), width
     top = HEADS[head](features, out_channels, scale)
     initialise_(trunk, init)
-    if not head.endswith(("icnr", "box", "tied", "ramp")):  # these start from ICNR
+    if head not in FROM_ICNR:
         initialise_(top, init)
     for layer in top.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and skip is not None:
