@@ -99,8 +99,8 @@ def upscaler(
     """A network from its parts; every named model is one call of this. UsageError for an unknown name.
 
     ``body`` is ``plain`` (the lecture's) or a kind of :func:`srlib.models.bodies.residual_body`; ``depth`` counts
-    its inner 3x3 layers or its blocks, ``width`` their channels; ``leak`` is the slope of a plain body's ReLUs below
-    zero. ``init`` is for all but the heads that start from ICNR. ``collapsed`` builds what :func:`folded` leaves."""
+    its inner 3x3 layers or its blocks, ``width`` their channels; ``leak`` is the slope of a plain body's ReLUs
+    below zero. ``init`` is for all heads but ``FROM_ICNR``. ``collapsed`` builds what :func:`folded` leaves."""
     known("head", head, HEADS)
     known("body", body, BODIES)
     if body == "plain":
