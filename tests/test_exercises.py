@@ -93,7 +93,8 @@ WRONG = {
         lambda network, lr: with_chroma(network(to_gray(lr)), upsample(lr, 4, "nearest")),
         lambda network, lr: with_chroma(network(lr[:, 1:2]), upsample(lr, 4)),  # green for luma
         lambda network, lr: with_chroma(network(upsample(to_gray(lr), 4)), upsample(lr, 16)),
-        lambda network, lr: with_chroma(network(to_ycbcr(lr, limited=True)[:, :1]), upsample(lr, 4)),  # luma in 16 to 235
+        # luma in 16 to 235
+        lambda network, lr: with_chroma(network(to_ycbcr(lr, limited=True)[:, :1]), upsample(lr, 4)),
     ],
     "03.draw": [
         lambda random: (random.normal(0, 1, size=9), random.normal(0, 1, size=9)),
@@ -104,7 +105,7 @@ WRONG = {
         lambda random: random.normal(0, 1, size=9),
         lambda random: (random.normal(0, 1, size=9), random.normal(0, 1) + random.normal(0, 0.2, size=9)),
     ],
-    "03.absolute": [[0.62, 0.4564, 0.412], [0.2, 0.556, 1.0], [0.55, 0.473, 0.51], [0.5, 0.5, 0.5], 0.6, [230, 99, 5]],
+    "03.absolute": [[0.62, 0.4564, 0.412], [0.2, 0.556, 1.0], [0.55, 0.473, 0.51], [0.5] * 3, 0.6, [230, 99, 5]],
     "03.averages": [-7.03, 22.97, 30.0, 3.01],
 }  # fmt: skip
 
