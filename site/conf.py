@@ -79,23 +79,26 @@ if ADDRESS != PLACEHOLDER:
     }
 
 NAVIGATION = re.compile(r"^.*\[contents\]\(\.\./README\.md\).*$", re.MULTILINE)  # the theme has its own
+PAGE_LINK = re.compile(r"\[([^]]*)\]\((\w+\.ipynb)(#[^)\s]*)?\)")
 LINK = re.compile(r"(?<!!)\[([^]]*)\]\((?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]*)?\)")
 
 
 def adapt(app, docname, content):
-    """Pages are made for JupyterLab: take out what only serves there."""
+    """Pages are made for JupyterLab: take out what only serves there; and link to no page that is not there."""
     content[0] = content[0].replace(PLACEHOLDER, ADDRESS)
     if docname == "index" and "try" not in app.env.found_docs:  # the folder of a run has no demo
         content[0] = re.sub(r"\n(try|.*\(try\.md\).*)(?=\n)", "", content[0])
+
+    def keep_link(link):
+        return link[0] if Path(app.srcdir, link[2]).exists() else link[1]
+
     if Path(app.env.doc2path(docname)).suffix != ".ipynb":
+        content[0] = PAGE_LINK.sub(keep_link, content[0])
         return
     notebook = json.loads(content[0])
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
-            text = NAVIGATION.sub("", "".join(cell["source"]))
-            cell["source"] = LINK.sub(
-                lambda link: link[0] if Path(app.srcdir, link[2]).exists() else link[1], text
-            )
+            cell["source"] = LINK.sub(keep_link, NAVIGATION.sub("", "".join(cell["source"])))
             continue
         cell["source"] = "".join(cell["source"]).removeprefix("# NBVAL_CHECK_OUTPUT\n")
         if "solution" in (tags := cell["metadata"].setdefault("tags", [])):
