@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import runpy
 import shutil
+import tomllib
 from html import unescape
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -67,6 +69,54 @@ def test_what_served_only_in_jupyterlab_is_gone_and_alternative_texts_are_kept(b
         assert [unescape(alt) for alt in re.findall(r'<img alt="([^"]*)" src="_images', html)] == texts
 
 
+LINK_TO_CELL = re.compile(r"\]\((?P<page>\w+)\.ipynb#cell-id=(?P<cell>[^)]+)\)")
+
+
+@pytest.mark.parametrize("name", pages.NAMES)
+def test_a_link_to_a_figure_names_a_cell_that_shows_one(name):
+    prose = "".join(
+        c.source for c in pages.read(pages.FOLDER / f"{name}.ipynb").cells if c.cell_type == "markdown"
+    )
+    for link in LINK_TO_CELL.finditer(prose):
+        cells = pages.read(pages.FOLDER / f"{link['page']}.ipynb").cells
+        outputs = [output for cell in cells if cell.id == link["cell"] for output in cell.outputs]
+        assert any("image/png" in output.get("data", {}) for output in outputs), link[0]
+
+
+def test_figures_have_numbers_captions_and_anchors_and_prose_leads_to_them(built):
+    for name in pages.NAMES:
+        html = (built / f"{name}.html").read_text(encoding="utf-8")
+        number, pictures = int(name[:2]), len(re.findall(r'<img alt="[^"]*" src="_images', html))
+        anchors = [f"figure-{number}-{figure}" for figure in range(1, pictures + 1)]
+        assert re.findall(r'<figure [^>]*id="([^"]+)"', html) == anchors
+        captions = re.findall(r'<span class="caption-text">Figure (\d\.\d+)\. [^<]{9}', html)
+        assert captions == [anchor.removeprefix("figure-").replace("-", ".") for anchor in anchors]
+        assert "cell-id=" not in html
+        notebook = (pages.FOLDER / f"{name}.ipynb").read_text(encoding="utf-8")
+        found = re.findall(r'href="(\w*)(?:\.html)?#figure-[^"]*"><span class="std std-ref">[^/]*\(Figure ', html)
+        assert len(found) == len(LINK_TO_CELL.findall(notebook))
+
+
+def test_papers_lead_to_the_bibliography_and_it_says_who_names_them(built):
+    words = runpy.run_path(str(site.TEXTS / "extensions" / "words.py"))
+    known = {url for _, urls in words["PAPERS"].values() for url in urls}
+    for name in pages.NAMES:
+        prose = "".join(c.source for c in pages.read(pages.FOLDER / f"{name}.ipynb").cells if "outputs" not in c)
+        for url in re.findall(r"https?://(?:arxiv|(?:dx\.)?doi)\.org/[^)\s]+", prose):
+            assert words["VERSION"].sub("", url) in known, f"{name}: {url} is not in references.bib"
+        for number in re.findall(r"arXiv[: ](\d{4}\.\d{4,5})", prose):
+            assert f"https://arxiv.org/abs/{number}" in known, f"{name}: {number} is not in references.bib"
+    references = (built / "references.html").read_text(encoding="utf-8")
+    entries = dict(re.findall(r'<div class="citation" id="(\w+)"(.*?)</div>', references, re.DOTALL))
+    assert entries.keys() == words["PAPERS"].keys()
+    assert [key for key, entry in entries.items() if " Named in <a" not in entry] == []
+    html = (built / f"{SECOND}.html").read_text(encoding="utf-8")
+    assert re.search(
+        r'href="references.html#shi2016espcn" title="Shi et al.: Real-Time [^"]*CVPR 2016">Shi et', html
+    )
+    assert re.search(r'<a class="term[^>]* href="\w+.html" title="4 Checkerboard[^"]*">page 4</a>', html)
+
+
 def test_words_of_the_glossary_and_functions_explain_themselves(built):
     html = (built / f"{SECOND}.html").read_text(encoding="utf-8")
     (title,) = re.findall(r'<a class="term[^>]*title="([^"]+)"[^>]*>ripple</a>', html)
@@ -87,11 +137,13 @@ def few_texts(tmp_path, monkeypatch):
 
 
 def test_warnings_are_errors_and_a_folder_without_pages_is_refused(few_texts, tmp_path, capsys):
-    (few_texts / "launch.md").write_text("# Launch\n\n[gone](gone.md) and $\\nosuch{x}$\n", encoding="utf-8")
+    wrong = f"[gone](gone.md), $\\nosuch{{x}}$, [a figure]({FIRST}.ipynb#cell-id=lost)"
+    (few_texts / "launch.md").write_text(f"# Launch\n\n{wrong}\n", encoding="utf-8")
     assert main(["site", "--output", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
     assert "gone.md" in error
     assert "nosuch" in error
+    assert "cell-id=lost): no figure is there" in error
     assert main(["site", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
     assert str(tmp_path) in capsys.readouterr().err
 
@@ -130,10 +182,18 @@ def test_ten_lines_for_a_project_of_ones_own_work(tmp_path, monkeypatch):
     assert Image.open("holiday_x4.png").size == (160, 240)
 
 
-def test_launchers_are_sound():
+def test_launchers_are_sound_and_know_where_the_course_is_published(built):
+    address = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
     nbformat.validate(notebook := pages.read(ROOT / "site" / "colab.ipynb"))
     assert not any(cell.get("outputs") for cell in notebook.cells)
-    assert json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())["postCreateCommand"]
+    (offered,) = built.glob("_downloads/*/colab.ipynb")
+    assert f'ADDRESS = "{address}"' in pages.read(offered).cells[1].source
+    launch = (built / "launch.html").read_text(encoding="utf-8")
+    assert f"git clone {address}" in re.sub(r"<[^>]*>", "", launch)
+    assert ("does not know where it is published" in launch) == ("OWNER/" in address), "the reader is told"
+    command = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())["postCreateCommand"]
+    assert command.removeprefix("make ") == ".venv/.ready"
+    assert "$(VENV)/.ready" in (ROOT / "Makefile").read_text()
     assert yaml.safe_load((ROOT / ".github" / "workflows" / "site.yml").read_text())["jobs"]["publish"]
     assert os.access(ROOT / ".binder" / "postBuild", os.X_OK)
 
@@ -207,6 +267,31 @@ def test_a_phone_has_the_contents_and_a_desk_has_dark_mode_and_a_button_to_copy(
     assert page.locator("button.copybtn").count() > 10
     assert page.locator(f'a[href="_sources/{FIRST}.ipynb"]').count() == 1
     assert page.locator(f'.prev-next-footer a[href="{SECOND}.html"]').is_visible()
+    page.close()
+
+
+@pytest.mark.browser
+def test_slides_show_questions_and_figures_one_at_a_time(built, browser):
+    page = browser.new_page(viewport={"width": 1280, "height": 720})
+    page.goto((built / "for-teachers.html").as_uri())
+    page.locator('a[href^="slides/"]').nth(1).click()
+    page.wait_for_url((built / "slides" / f"{SECOND}.html").as_uri())
+    notebook = pages.read(pages.FOLDER / f"{SECOND}.ipynb")
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code" and not pages.has_tag(cell, "solution")]
+    assert page.locator("figure").count() == sum(
+        "image/png" in o.get("data", {}) for c in cells for o in c.outputs
+    )
+    assert page.locator(".question").count() == sum(cell.source.count("predict(") for cell in cells)
+    slides = page.locator("section").count()
+    for key, place in (("ArrowRight", 2), (" ", 3), ("ArrowLeft", 2)):
+        page.keyboard.press(key)
+        page.wait_for_function(f"document.getElementById('place').textContent == '{place} of {slides}'")
+        box = page.locator("section").nth(place - 1).bounding_box()
+        assert box["y"] == pytest.approx(0, abs=2)
+        assert box["height"] <= 721
+    link = page.locator("figcaption a").first.get_attribute("href")
+    assert link == f"../{SECOND}.html#figure-2-1"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
     page.close()
 
 
