@@ -93,7 +93,7 @@ def test_figures_have_numbers_captions_and_anchors_and_prose_leads_to_them(built
         assert captions == [anchor.removeprefix("figure-").replace("-", ".") for anchor in anchors]
         assert "cell-id=" not in html
         notebook = (pages.FOLDER / f"{name}.ipynb").read_text(encoding="utf-8")
-        found = re.findall(r'href="(\w*)(?:\.html)?#figure-[^"]*"><span class="std std-ref">[^/]*\(Figure ', html)
+        found = re.findall(r'href="(?:\w+\.html)?#figure-[\d-]+"><span class="std std-ref">.*?\(Figure ', html)
         assert len(found) == len(LINK_TO_CELL.findall(notebook))
 
 
