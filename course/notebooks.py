@@ -85,13 +85,15 @@ def stamp(notebook: Any, seconds: float, **more: str) -> Any:
 
 
 def tidy(notebook: Any) -> Any:
-    """Take out what execution leaves behind and no reader needs: papermill's notes (they hold paths of this
-    machine), dead progress bars, the version of the Python that ran."""
+    """Fold solutions, and take out what execution leaves behind and no reader needs: papermill's notes (they hold
+    paths of this machine), dead progress bars, the version of the Python that ran."""
     notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
     notebook.cells = [cell for cell in notebook.cells if not has_tag(cell, FAILED)]
     for cell in notebook.cells:
         for note in ("papermill", "execution"):
             cell.metadata.pop(note, None)
+        if has_tag(cell, "solution"):
+            cell.metadata["jupyter"] = {"outputs_hidden": True, "source_hidden": True}
         if "outputs" in cell:
             cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
     return notebook

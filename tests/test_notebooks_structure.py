@@ -171,6 +171,15 @@ def good_page() -> Any:
     return pages.stamp(page, 1.0)
 
 
+def test_solutions_are_folded_when_a_page_has_been_executed():
+    page = good_page()
+    code(page)[1].metadata.update(tags=["solution"], papermill={})
+    pages.tidy(page)
+    folded = {"outputs_hidden": True, "source_hidden": True}
+    assert [cell.metadata.get("jupyter") for cell in code(page)] == [None, folded, None]
+    assert "papermill" not in code(page)[1].metadata
+
+
 def write(page: Any, folder: Path) -> Path:
     for name in pages.NAMES[:2]:
         (folder / f"{name}.ipynb").write_text(json.dumps(page), encoding="utf-8")
