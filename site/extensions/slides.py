@@ -59,7 +59,7 @@ def slides(name, notebook):
 def list_slides(app, docname, content):
     """Put links to the slides of all pages where a text asks for them."""
     pages = sorted(name for name in app.env.found_docs if name[0].isdigit())
-    links = ", ".join(f'<a href="slides/{name}.html">page {int(name[:2])}</a>' for name in pages)
+    links = ", ".join(f'<a href="slides/{name}.html">{int(name[:2])}</a>' for name in pages)
     content[0] = content[0].replace("<!-- slides -->", links)
 
 
