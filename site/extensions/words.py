@@ -65,7 +65,8 @@ def papers(path):
 
 
 PAPERS, WAYS = papers(Path(__file__).parent.with_name("references.bib"))
-PAPER = re.compile("|".join(f"(?P<{key}>{'|'.join(ways)})" for key, ways in WAYS.items()), re.IGNORECASE)
+GROUPS = "|".join(f"(?P<{key}>{'|'.join(ways)})" for key, ways in WAYS.items())
+PAPER = re.compile(rf"\b(?:{GROUPS})", re.IGNORECASE)
 
 
 def link_pages(app, doctree, docname):
