@@ -61,6 +61,7 @@ def test_a_difference_is_judged_by_its_interval(page, low, high, judged):
     r = ledger(**{"03.dropout.rgb_gain": (low + high) / 2, "03.dropout.low": low, "03.dropout.high": high})
     assert page.judge(r, "dropout", "-", "=", "+")[1] == judged
     assert page.judge({"03.dropout.rgb_gain": 1.0}, "dropout", "-", "=", "+")[1] == "illustration"
+    assert page.judge({}, "dropout", "-", "=", "+") == ("not run yet", "open")
 
 
 @pytest.mark.parametrize(
