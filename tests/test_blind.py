@@ -4,11 +4,11 @@ import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from playwright.sync_api import Page
 from scipy.ndimage import gaussian_filter
 from scipy.stats import binomtest
 
@@ -112,7 +112,7 @@ def test_the_sheet_shows_two_equal_ones_and_its_key_names_the_third():
 
 
 @pytest.fixture
-def test_page(browser, tmp_path) -> Iterator[Page]:
+def test_page(browser, tmp_path) -> Iterator[Any]:
     """A page that holds nothing but the test, on a phone without a network."""
     (tmp_path / "test.html").write_text(
         f"<!doctype html><html lang=en><meta charset=utf-8><body>{blind.embed(photos(), seed=1, open=True)}",
@@ -128,14 +128,14 @@ def test_page(browser, tmp_path) -> Iterator[Page]:
         assert wrong == []
 
 
-def take(page: Page, number: int, right: bool) -> None:
+def take(page: Any, number: int, right: bool) -> None:
     """Answer that many questions, all right or all wrong."""
     for _ in range(number):
         odd = int(page.get_attribute(".abx", "data-odd"))
         page.locator(".abx-row button").nth(odd - 1 if right else odd % 3).click()
 
 
-def verdicts(page: Page) -> list[str]:
+def verdicts(page: Any) -> list[str]:
     return page.locator(".abx tr td:last-child").all_inner_texts()
 
 
