@@ -16,6 +16,7 @@ import pytest
 import yaml
 from axe_playwright_python.base import AXE_SCRIPT
 from conftest import tiny_page
+from nbconvert import HTMLExporter
 from PIL import Image
 from playwright.sync_api import Page
 
@@ -314,3 +315,17 @@ def test_contrast_headings_and_alternative_texts_pass_axe(scheme, built, browser
             result = page.evaluate("([where, options]) => axe.run(where, options)", [where, options])
             found = [(v["id"], node["html"][:200]) for v in result["violations"] for node in v["nodes"]]
             assert found == [], path.name
+
+
+@pytest.mark.browser
+def test_a_page_that_nbconvert_saves_keeps_its_solutions_folded(browser, tmp_path):
+    notebook = pages.read(pages.FOLDER / f"{SECOND}.ipynb")
+    (path := tmp_path / "page.html").write_text(HTMLExporter().from_notebook_node(notebook)[0], encoding="utf-8")
+    with browser.new_context(offline=True) as context:
+        page = context.new_page()
+        page.goto(path.as_uri(), wait_until="domcontentloaded")
+        solutions = page.locator(".celltag_solution")
+        assert solutions.count() > 0
+        assert not any(solutions.nth(number).is_visible() for number in range(solutions.count()))
+        page.locator("summary", has_text="Solution").last.click()
+        assert solutions.last.is_visible()
