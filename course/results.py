@@ -66,8 +66,9 @@ def expect(ledgers: Sequence[Ledger], command: str, machine: str, runs: Sequence
 
     A number's tolerance is half of the 99.9 % interval for one new run. Few runs say little about a spread, so its
     variance is drawn towards the median of its kind, a page and a unit, as if ``PRIOR`` more runs had that one
-    (Smyth 2004, doi:10.2202/1544-6115.1027); it is 0.2 % of the value at least. Texts and whole numbers that all
-    runs agree on have to be equal. Clocks, texts that differ, and what was run once are not compared.
+    (Smyth 2004, doi:10.2202/1544-6115.1027); it is 0.2 % of the value at least. What was run once has no spread:
+    its tolerance is a guess, 0.15 dB or 5 %. Texts and whole numbers that all runs agree on have to be equal.
+    Clocks, and texts that differ, are not compared.
     """
     found: dict[str, list[Any]] = defaultdict(list)
     unit = {key: entry["unit"] for ledger in ledgers for key, entry in ledger.items()}
@@ -95,8 +96,11 @@ def expect(ledgers: Sequence[Ledger], command: str, machine: str, runs: Sequence
                 "spread": math.sqrt(variance),
                 "runs": n,
             }
-        elif len(values) > 1 and len(set(values)) == 1 and unit[key] not in CLOCKS:
-            entry["tolerance"] = LEAST * abs(values[0]) if isinstance(values[0], float) else 0
+        elif key not in moving and len(set(values)) == 1 and unit[key] not in CLOCKS:
+            guess = 0.15 if unit[key] == "dB" else 0.05 * abs(values[0]) if key in number else 0
+            entry["tolerance"] = (
+                (guess if len(values) == 1 else LEAST * abs(values[0])) if type(values[0]) is float else 0
+            )
         entries[key] = entry
     return {"command": command, "machine": machine, "runs": list(runs), "results": entries}
 
