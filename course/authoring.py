@@ -13,6 +13,7 @@ from course import notebooks as pages
 from course import results
 from course.execute import execute, kernels
 from course.page import EXPECTED
+from srlib.device import PRECISIONS
 from srlib.errors import UsageError
 from srlib.files import ROOT, write_json
 
@@ -24,13 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``author``."""
     parser.add_argument("--only", action="append", metavar="NN", help="this page, as in 03; may be given again")
     parser.add_argument("--fresh", action="store_true", help="reuse no trained network")
-    parser.add_argument(
-        "--expect",
-        type=Path,
-        nargs="+",
-        metavar="RUN",
-        help="instead: make finished runs the reference, with spreads",
-    )
+    parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="of training, as in course run")
+    parser.add_argument("--expect", type=Path, nargs="+", metavar="RUN", help="instead: make runs the reference")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -40,7 +36,7 @@ def main(args: argparse.Namespace) -> int:
         return 0
     names, runs = pages.select(args.only), ROOT / "runs"
     runs.mkdir(exist_ok=True)
-    with kernels(runs / "author.log", time.time() if args.fresh else 0.0):
+    with kernels(runs / "author.log", time.time() if args.fresh else 0.0, args.precision):
         for name in names:
             source, output = (folder / f"{name}.ipynb" for folder in (pages.FOLDER, runs))
             pages.write(source, execute(source, output, {}, name))
@@ -64,16 +60,12 @@ def expect(runs: Sequence[Path], expected: Path = EXPECTED) -> list[Path]:
     Runs on the sample become ``sample-<budget>.json``; of runs on other photos each page that prints such numbers
     gets a file of its own (``FAR``), which names no folder of this machine.
     """
-    about, ledgers = (
-        [json.loads((run / f"{n}.json").read_text("utf-8")) for run in runs] for n in ("environment", "results")
-    )
-    first, paths = about[0], []
+    about = [json.loads((run / "environment.json").read_text("utf-8")) for run in runs]
+    ledgers = [json.loads((run / "results.json").read_text("utf-8")) for run in runs]
     if len({(run["data"], run["budget"]) for run in about}) > 1:
         raise UsageError("--expect: the runs differ in photos or budget; give runs of the same")
-    far, how = (
-        first["data"] != "sample",
-        [f"seed {run['seed']}, {run['precision']}" for run in about],
-    )
+    first, far, paths = about[0], about[0]["data"] != "sample", []
+    how = [f"seed {run['seed']}, {run['precision']}" for run in about]
     command = f"python -m course run --data {'FOLDER' if far else 'sample'} --budget {first['budget']} --seed "
     command += str(first["seed"]) if len(runs) == 1 else "SEED"
     for number, topic in FAR.items() if far else [("", first["budget"])]:

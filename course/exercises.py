@@ -16,7 +16,6 @@ from srlib.errors import UsageError
 
 # A check tries an answer on one property after the other: what must be, and whether it is.
 Check = Callable[[Any], Iterator[tuple[str, bool]]]
-SOLUTION = "solution"  # tag of a cell that work sheets leave out
 FOLDED = re.compile(r"<details>.*?</details>\s*", re.DOTALL)
 
 _entered: dict[str, tuple[Any, str]] = {}
@@ -91,7 +90,7 @@ def check(key: str, answer: Any) -> bool:
 
 def sheet(page: Any) -> Any:
     """A page as a work sheet: without solutions, folded texts, outputs and stamp. The page itself is changed."""
-    page.cells = [cell for cell in page.cells if not pages.has_tag(cell, SOLUTION)]
+    page.cells = [cell for cell in page.cells if not pages.has_tag(cell, pages.SOLUTION)]
     for cell in page.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None

@@ -17,6 +17,7 @@ FOLDER = ROOT / "notebooks"  # the committed pages
 NAMES = tuple(path.stem for path in sorted(FOLDER.glob("[0-9][0-9]_*.ipynb")))  # in reading order
 PARAMETERS = {"DATA": "sample", "BUDGET": "quick", "SEED": 0, "DEVICE": "auto", "RUNS": "runs"}
 INJECTED, FAILED = "injected-parameters", "papermill-error-cell-tag"  # papermill's tags
+SOLUTION = "solution"  # tag of a cell that is folded, and left out of work sheets
 WIDGET = "application/vnd.jupyter.widget-view+json"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
@@ -92,7 +93,7 @@ def tidy(notebook: Any) -> Any:
     for cell in notebook.cells:
         for note in ("papermill", "execution"):
             cell.metadata.pop(note, None)
-        if has_tag(cell, "solution"):
+        if has_tag(cell, SOLUTION):
             cell.metadata["jupyter"] = {"outputs_hidden": True, "source_hidden": True}
         if "outputs" in cell:
             cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]

@@ -70,39 +70,40 @@ def expect(ledgers: Sequence[Ledger], command: str, machine: str, runs: Sequence
     its tolerance is a guess, 0.15 dB or 5 %. Texts and whole numbers that all runs agree on have to be equal.
     Clocks, and texts that differ, are not compared.
     """
-    found: dict[str, list[Any]] = defaultdict(list)
-    unit = {key: entry["unit"] for ledger in ledgers for key, entry in ledger.items()}
-    for ledger in ledgers:
-        for key in ledger:
-            found[key].append(ledger[key]["value"])
-    number = {key for key, values in found.items() if not {type(v) for v in values} - {int, float}}
-    moving = {key for key in number if len(found[key]) > 1 and len(set(found[key])) > 1}
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     kinds: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for key in moving:
-        kinds[key[:2], unit[key]].append(float(np.var(found[key], ddof=1)))
+    for key in sorted(set().union(*ledgers)):
+        found[key] = [ledger[key] for ledger in ledgers if key in ledger]
+        if _moves(values := [entry["value"] for entry in found[key]]):
+            kinds[key[:2], found[key][0]["unit"]].append(float(np.var(values, ddof=1)))
     entries = {}
-    for key, values in sorted(found.items()):
-        entry = {
-            "value": float(np.mean(values)) if key in moving else values[0],
-            "tolerance": None,
-            "unit": unit[key],
-        }
-        if key in moving and unit[key] not in CLOCKS:
-            own, n = float(np.var(values, ddof=1)), len(values)
-            variance = ((n - 1) * own + PRIOR * float(np.median(kinds[key[:2], unit[key]]))) / (n - 1 + PRIOR)
-            half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1 + PRIOR)) * math.sqrt(variance * (1 + 1 / n))
-            entry |= {
-                "tolerance": max(half, LEAST * abs(entry["value"])),
-                "spread": math.sqrt(variance),
-                "runs": n,
-            }
-        elif key not in moving and len(set(values)) == 1 and unit[key] not in CLOCKS:
-            guess = 0.15 if unit[key] == "dB" else 0.05 * abs(values[0]) if key in number else 0
-            entry["tolerance"] = (
-                (guess if len(values) == 1 else LEAST * abs(values[0])) if type(values[0]) is float else 0
-            )
-        entries[key] = entry
+    for key, several in found.items():
+        values, unit = [entry["value"] for entry in several], several[0]["unit"]
+        usual = float(np.median(kinds[key[:2], unit])) if _moves(values) else 0.0
+        entries[key] = {"value": values[0], "tolerance": None, "unit": unit}
+        if unit not in CLOCKS:
+            entries[key] |= _tolerance(values, unit, usual)
     return {"command": command, "machine": machine, "runs": list(runs), "results": entries}
+
+
+def _moves(values: Sequence[Any]) -> bool:
+    return not {type(value) for value in values} - {int, float} and len(set(values)) > 1
+
+
+def _tolerance(values: Sequence[Any], unit: str, usual: float) -> dict[str, Any]:
+    """What :func:`expect` says of one result, ``usual`` being the variance of its kind."""
+    first, n = values[0], len(values)
+    if _moves(values):
+        mean, freedom = float(np.mean(values)), n - 1 + PRIOR
+        spread = math.sqrt(((n - 1) * float(np.var(values, ddof=1)) + PRIOR * usual) / freedom)
+        half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * spread * math.sqrt(1 + 1 / n)
+        return {"value": mean, "tolerance": max(half, LEAST * abs(mean)), "spread": spread, "runs": n}
+    if len(set(values)) > 1:
+        return {}
+    if type(first) is not float:
+        return {"tolerance": 0}
+    guess = 0.15 if unit == "dB" else 0.05 * abs(first)
+    return {"tolerance": guess if n == 1 else LEAST * abs(first)}
 
 
 def compare(ledger: Ledger, expected: Mapping[str, Any]) -> list[str]:

@@ -10,7 +10,6 @@ import torch
 from conftest import tiny_page
 from page_code import code_cells, definitions
 
-from course import exercises
 from course import notebooks as pages
 from course.__main__ import main
 from course.exercises import check, predict, reveal
@@ -111,7 +110,7 @@ WRONG = {
 
 
 def solutions(name: str) -> list[str]:
-    return [cell.source for cell in code_cells(name) if pages.has_tag(cell, exercises.SOLUTION)]
+    return [cell.source for cell in code_cells(name) if pages.has_tag(cell, pages.SOLUTION)]
 
 
 @pytest.mark.parametrize(("name", "key"), KEYS)
@@ -177,7 +176,7 @@ def test_work_sheets_hold_no_solution_and_no_output(tiny_series, tmp_path, capsy
     folder = tiny_series()
     path = folder / f"{pages.NAMES[0]}.ipynb"
     page = pages.stamp(tiny_page(pages.NAMES[0], ["answer = None", "# Check\nassert 1 + 1 == 2"]), 1.0)
-    page.cells[3].metadata["tags"] = [exercises.SOLUTION]
+    page.cells[3].metadata["tags"] = [pages.SOLUTION]
     prose = page.cells[2].source
     page.cells[2].source += "\n\n<details><summary>Solution</summary>\n\n42\n\n</details>\n\nMore."
     page.cells[4].outputs = [nbformat.v4.new_output("stream", text="2\n")]
@@ -212,7 +211,7 @@ def test_the_rest_of_a_page_needs_no_solution(name):
         return named | assigned | {node.arg for node in nodes(cells, ast.arg)}
 
     cells = code_cells(name)
-    solved = [cell for cell in cells if pages.has_tag(cell, exercises.SOLUTION)]
+    solved = [cell for cell in cells if pages.has_tag(cell, pages.SOLUTION)]
     rest = [cell for cell in cells if cell not in solved]
     assert solved
     assert (made(solved) - made(rest)) & {node.id for node in nodes(rest, ast.Name)} == set()

@@ -173,7 +173,7 @@ def good_page() -> Any:
 
 def test_solutions_are_folded_when_a_page_has_been_executed():
     page = good_page()
-    code(page)[1].metadata.update(tags=["solution"], papermill={})
+    code(page)[1].metadata.update(tags=[pages.SOLUTION], papermill={})
     pages.tidy(page)
     folded = {"outputs_hidden": True, "source_hidden": True}
     assert [cell.metadata.get("jupyter") for cell in code(page)] == [None, folded, None]

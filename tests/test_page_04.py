@@ -7,6 +7,7 @@ from page_code import code_cells, definitions
 from test_widgets import opened
 from torch import nn
 
+from course import notebooks as pages
 from course import visibility, widgets
 from srlib import models
 from srlib.measure import grids
@@ -82,7 +83,7 @@ def test_the_size_of_a_random_grid_follows_the_formula(page):
 
 
 def test_solutions_run(page):
-    solutions = [cell.source for cell in code_cells(NAME) if "solution" in cell.metadata.get("tags", ())]
+    solutions = [cell.source for cell in code_cells(NAME) if pages.has_tag(cell, pages.SOLUTION)]
     assert len(solutions) == 2
     for source in solutions:
         exec(source, dict(vars(page)))

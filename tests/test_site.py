@@ -278,7 +278,9 @@ def test_slides_show_questions_and_figures_one_at_a_time(built, browser):
     page.locator('a[href^="slides/"]').nth(1).click()
     page.wait_for_url((built / "slides" / f"{SECOND}.html").as_uri())
     notebook = pages.read(pages.FOLDER / f"{SECOND}.ipynb")
-    cells = [cell for cell in notebook.cells if cell.cell_type == "code" and not pages.has_tag(cell, "solution")]
+    cells = [
+        cell for cell in notebook.cells if cell.cell_type == "code" and not pages.has_tag(cell, pages.SOLUTION)
+    ]
     assert page.locator("figure").count() == sum(
         "image/png" in o.get("data", {}) for c in cells for o in c.outputs
     )

@@ -53,7 +53,8 @@ def summarise(table: dict[str, np.ndarray]) -> dict:
             decibels = {"psnr_mean": mean[f"{prefix}psnr"], "psnr_of_mean_mse": float(to_decibel(mse))}
             images = int(np.isfinite(table[f"{prefix}mse"]).sum())
             parts[channels] = {**decibels, "mse_mean": mse, "images": images}
-    others = {name: value for name, value in mean.items() if "_" not in name and name not in ("mse", "psnr")}
+    whole = {name: value for name, value in mean.items() if not name.startswith(("y_", "cb_", "cr_"))}
+    others = {name: value for name, value in whole.items() if name not in ("mse", "psnr")}
     return parts | {"ssim": None, "lpips": None} | others
 
 
