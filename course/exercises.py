@@ -53,6 +53,7 @@ def one_number(answer: Any) -> float | None:
 
 def predict(key: str, answer: Any, form: str | Sequence[str]) -> None:
     """Take a prediction, before the experiment: a number in the unit ``form``, or one of the choices ``form``."""
+    taken: float | str | None
     if isinstance(form, str):
         asked, unit, taken = f"a number ({form})" if form else "a number", f" {form}".rstrip(), one_number(answer)
     else:
@@ -107,7 +108,7 @@ def number(truth: float, tolerance: float, hint: str) -> Check:
     def judge(answer: Any) -> Iterator[tuple[str, bool]]:
         found = one_number(answer)
         yield "the answer must be a number", found is not None
-        yield hint, abs(found - truth) <= tolerance
+        yield hint, found is not None and abs(found - truth) <= tolerance
 
     return judge
 
@@ -134,6 +135,12 @@ def check(key: str, answer: Any) -> bool:
         failed = str(reason)
     except Refused as reason:
         failed = str(reason)
+    except Exception as error:  # a mistake in the reader's function: show that, not the lines of the check
+        trace = error.__traceback__
+        while trace and trace.tb_frame.f_code is not ask.__code__:
+            trace = trace.tb_next
+        error.__traceback__ = trace.tb_next if trace else error.__traceback__
+        raise
     print(f"{key}: not yet: {failed}" if failed else f"{key}: right")
     return not failed
 

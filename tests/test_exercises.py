@@ -2,6 +2,7 @@
 
 import ast
 from importlib import import_module
+from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -217,6 +218,7 @@ def test_a_mistake_in_the_readers_code_is_not_hidden():
     with pytest.raises(ZeroDivisionError) as mistake:
         check("01.area_matrix", lambda size, scale: 1 / 0)
     assert mistake.value.__notes__ == ["The check called your function with 12 and 3."]
+    assert {Path(frame.path).name for frame in mistake.traceback} == {"test_exercises.py"}
 
 
 @pytest.mark.parametrize(
