@@ -5,11 +5,16 @@ An answer that is still None passes, so that Run All goes through a page that no
 
 import argparse
 import re
+import reprlib
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from numbers import Real
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from course import notebooks as pages
 from srlib.errors import UsageError
@@ -18,33 +23,52 @@ from srlib.errors import UsageError
 Check = Callable[[Any], Iterator[tuple[str, bool]]]
 FOLDED = re.compile(r"<details>.*?</details>\s*", re.DOTALL)
 
-_entered: dict[str, tuple[Any, str]] = {}
+_entered: dict[str, tuple[float | str | None, str]] = {}
 
 
 class NotTried(Exception):
-    """The reader's function still returns None."""
+    """The reader's function returns None; the message says for what."""
+
+
+class Refused(Exception):
+    """The answer cannot be tried; the message says what it must be."""
+
+
+def numbers(answer: Any) -> Tensor:
+    """The numbers that an answer holds, in Python's, NumPy's or PyTorch's form; of anything else an empty row."""
+    if isinstance(answer, Tensor):
+        return answer.detach().cpu().double()
+    try:
+        array = np.asarray(answer)
+    except (TypeError, ValueError, RuntimeError):  # rows of unequal length, say
+        return torch.empty(0)
+    return torch.as_tensor(array, dtype=torch.float64) if array.dtype.kind in "iuf" else torch.empty(0)
+
+
+def one_number(answer: Any) -> float | None:
+    """A single finite number, or None."""
+    found = numbers(answer)
+    return found.item() if found.ndim == 0 and found.isfinite() else None
 
 
 def predict(key: str, answer: Any, form: str | Sequence[str]) -> None:
-    """Take a prediction, before the experiment: a number in the unit ``form``, or one of the choices ``form``.
-
-    ValueError: the answer is neither None nor of that form.
-    """
-    unit = form if isinstance(form, str) else ""
+    """Take a prediction, before the experiment: a number in the unit ``form``, or one of the choices ``form``."""
+    taken: float | str | None
     if isinstance(form, str):
-        asked, fits = f"a number ({form})" if form else "a number", isinstance(answer, Real)
+        asked, unit, taken = f"a number ({form})" if form else "a number", f" {form}".rstrip(), one_number(answer)
     else:
-        asked, fits = f"one of: {', '.join(form)}", answer in form
-    if answer is not None and not fits:
-        raise ValueError(f"{key}: the answer must be {asked}; got {answer!r}")
-    _entered[key] = answer, unit
-    print(f"not answered: put {asked}, in place of None" if answer is None else f"noted: {answer} {unit}".rstrip())
+        asked, unit = f"one of: {', '.join(form)}", ""
+        taken = answer if isinstance(answer, str) and answer in form else None
+    _entered[key] = taken, unit
+    if taken is None:
+        print(f"not answered: put {asked}, in place of {reprlib.repr(answer)}")
+    else:
+        print(f"noted: {taken:g}{unit}" if isinstance(taken, float) else f"noted: {taken}")
 
 
 def reveal(key: str, truth: Any) -> None:
     """Print, after the experiment, what came out and how near the prediction ``key`` was."""
     answer, unit = _entered.get(key, (None, ""))
-    unit = f" {unit}" * bool(unit)
     result = f"{truth:.3g}{unit}" if isinstance(truth, Real) else str(truth)
     if answer is None:
         print(f"your prediction: not answered; it is {result}")
@@ -55,9 +79,26 @@ def reveal(key: str, truth: Any) -> None:
 
 
 def ask(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What the reader's function returns; NotTried where that is None."""
-    if (answer := function(*arguments)) is None:
-        raise NotTried
+    """What the reader's function returns; an error in it is the reader's to see.
+
+    NotTried: it returns None. Refused: it is no function, or changes what it is given.
+    """
+    if not callable(function):
+        raise Refused("the answer must be a function: its name alone, without parentheses")
+    given = " and ".join(
+        f"a tensor {list(argument.shape)}" if isinstance(argument, Tensor) else reprlib.repr(argument)
+        for argument in arguments
+    )
+    before = [(argument, argument.clone()) for argument in arguments if isinstance(argument, Tensor)]
+    try:
+        answer = function(*arguments)
+    except Exception as error:
+        error.add_note(f"The check called your function with {given}.")
+        raise
+    if answer is None:
+        raise NotTried(f"your function returns None for {given}")
+    if not all(torch.equal(argument, copy) for argument, copy in before):
+        raise Refused("your function must not change the tensor that it is given: work on a new one")
     return answer
 
 
@@ -65,8 +106,9 @@ def number(truth: float, tolerance: float, hint: str) -> Check:
     """The check of a single number; ``hint`` is printed where it is wrong."""
 
     def judge(answer: Any) -> Iterator[tuple[str, bool]]:
-        yield "the answer must be a number", isinstance(answer, Real)
-        yield hint, abs(answer - truth) <= tolerance
+        found = one_number(answer)
+        yield "the answer must be a number", found is not None
+        yield hint, found is not None and abs(found - truth) <= tolerance
 
     return judge
 
@@ -77,13 +119,28 @@ def check(key: str, answer: Any) -> bool:
     ``key`` is an entry of ``CHECKS`` in ``course/checks/page_NN.py``, NN being what it starts with.
     """
     judge: Check = import_module(f"course.checks.page_{key[:2]}").CHECKS[key]
+    failed, passed = "", False
     try:
         if answer is None:
             raise NotTried
-        failed = next((must for must, is_so in judge(answer) if not is_so), "")
-    except NotTried:
-        print(f"{key}: not tried yet")
-        return False
+        for must, is_so in judge(answer):
+            if not is_so:
+                failed = must
+                break
+            passed = True
+    except NotTried as reason:
+        if not passed:
+            print(f"{key}: not tried yet")
+            return False
+        failed = str(reason)
+    except Refused as reason:
+        failed = str(reason)
+    except Exception as error:  # a mistake in the reader's function: show that, not the lines of the check
+        trace = error.__traceback__
+        while trace and trace.tb_frame.f_code is not ask.__code__:
+            trace = trace.tb_next
+        error.__traceback__ = trace.tb_next if trace else error.__traceback__
+        raise
     print(f"{key}: not yet: {failed}" if failed else f"{key}: right")
     return not failed
 

@@ -6,13 +6,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from course.exercises import Check, ask, number
+from course.exercises import Check, ask, number, numbers
 
 
 def pixel_unshuffle(answer: Any) -> Iterator[tuple[str, bool]]:
     """A function (picture ``[N, C, H, W]``, scale) to ``[N, C * scale^2, H / scale, W / scale]``."""
-    one, two = torch.arange(48.0).reshape(1, 1, 8, 6), torch.arange(2 * 3 * 9 * 12.0).reshape(2, 3, 9, 12)
-    x = ask(answer, one.clone(), 2)
+    one = torch.arange(48.0).reshape(1, 1, 8, 6) / 64
+    two = torch.arange(2 * 3 * 9 * 12.0).reshape(2, 3, 9, 12)
+    x = numbers(ask(answer, one, 2)).float()
     yield "8 x 6 pixels at scale 2 must become 4 channels of 4 x 3", tuple(x.shape) == (1, 4, 4, 3)
     yield (
         "numbers may only move: none may change, vanish or appear twice",
@@ -26,7 +27,11 @@ def pixel_unshuffle(answer: Any) -> Iterator[tuple[str, bool]]:
         "channel 1 must start one column to the right, not one row below",
         torch.equal(x[0, 1], one[0, 0, ::2, 1::2]),
     )
-    colours = ask(answer, two.clone(), 3)
+    colours = numbers(ask(answer, two, 3)).float()
+    yield (
+        "two pictures of 3 colours and 9 x 12 pixels at scale 3 must become two of 27 channels of 3 x 4",
+        tuple(colours.shape) == (2, 27, 3, 4),
+    )
     yield (
         "the channels of one colour must lie side by side: the colour is the first digit",
         torch.equal(colours, nn.functional.pixel_unshuffle(two, 3)),
@@ -35,28 +40,29 @@ def pixel_unshuffle(answer: Any) -> Iterator[tuple[str, bool]]:
 
 def psnr(answer: Any) -> Iterator[tuple[str, bool]]:
     """A function (output, target, peak) to decibels."""
-    target = torch.full((3, 8, 8), 0.5)
-    uneven = target.clone()
-    uneven[0] += 0.2
+    target = torch.full((2, 8, 6), 0.5)  # neither three colours nor a square
+    uneven = target + 0.1
+    uneven[0, 0] += 0.2  # 6 of 96 errors are 0.3
+    yield "the answer must be one number", numbers(ask(answer, target + 0.1, target, 1.0)).ndim == 0
     yield "an error of 0.1 everywhere, Max = 1: 20 dB", _close(answer, target + 0.1, target, 1.0, 20)
     yield "a tenth of that error: 20 dB more", _close(answer, target + 0.01, target, 1.0, 40)
     yield "the sign of an error must not matter", _close(answer, target - 0.1, target, 1.0, 20)
     yield (
-        "Max = 255 on pixels from 0 to 255 must give the same",
-        _close(answer, 255 * (target + 0.1), 255 * target, 255.0, 20),
+        "Max = 255 on pixels from 0 to 255 must give the same, and so must any other Max",
+        all(_close(answer, peak * (target + 0.1), peak * target, peak, 20) for peak in (255.0, 1023.0)),
     )
     yield (
         "average the squares over all colours and pixels before the logarithm",
-        _close(answer, uneven, target, 1.0, 18.7506),
+        _close(answer, uneven, target, 1.0, 18.2391),
     )
 
 
 def _close(function: Any, output: torch.Tensor, target: torch.Tensor, peak: float, truth: float) -> bool:
-    return abs(float(ask(function, output, target, peak)) - truth) < 1e-3
+    return bool(abs(numbers(ask(function, output, target, peak)) - truth) < 1e-3)
 
 
 CHECKS: dict[str, Check] = {
     "02.pixel_unshuffle": pixel_unshuffle,
     "02.psnr": psnr,
-    "02.tenth": number(0.915, 0.01, "the squared error shrinks to 0.9 squared of what it was"),
+    "02.tenth": number(0.915, 0.01, "the squared error shrinks to 0.9 squared of what it was; give two decimals"),
 }
