@@ -1,6 +1,7 @@
 """The figures that more than one page draws: one style, one palette, pictures at whole-number zoom."""
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -20,6 +21,7 @@ from srlib.measure.grids import power_spectrum
 
 # Okabe and Ito 2008: eight colours that stay apart under every common colour blindness.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#B8A800")
+BRACKETS = re.compile(r"\[[^]]*\]")  # intervals, which tables do not break
 Picture = Tensor | np.ndarray  # [C, H, W] or [H, W], uint8 or float in [0, 1]
 DPI = 100  # one figure pixel per picture pixel and zoom step
 STYLE: dict[Any, Any] = {
@@ -162,10 +164,11 @@ def table(rows: Sequence[Mapping[str, str]], caption: str = "", hidden: Mapping[
         raise ValueError(f"every row needs exactly the columns {', '.join(lines[0])}")
     side = "right" if all(len(cell) <= 24 for line in lines[1:] for cell in line[1:]) else "left"
     widths = [max(map(len, column)) for column in zip(*lines)]
-    html, plain = f"<caption>{escape(caption)}</caption>", ""
+    html, plain = f"<caption>{escape(caption)}</caption>" * bool(caption), ""
     for line in lines:
         tag, sides = "th" if line is lines[0] else "td", ["left", *[side] * (len(line) - 1)]
-        cells = [f'<{tag} style="text-align:{to}">{escape(text)}</{tag}>' for to, text in zip(sides, line)]
+        texts = [BRACKETS.sub(lambda part: part[0].replace(" ", "&nbsp;"), escape(text)) for text in line]
+        cells = [f'<{tag} style="text-align:{to}">{text}</{tag}>' for to, text in zip(sides, texts)]
         html += f"<tr>{''.join(cells)}</tr>"
         plain += "\n" * bool(plain) + "  ".join(map(str.ljust, line, widths)).rstrip()
     display.display({"text/html": f"<table>{html}</table>", "text/plain": plain, **hidden}, raw=True)
