@@ -6,8 +6,10 @@ import re
 import runpy
 import shutil
 import tomllib
+from functools import partial
 from html import unescape
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
 import nbformat
@@ -82,6 +84,17 @@ def test_a_link_to_a_figure_names_a_cell_that_shows_one(name):
         cells = pages.read(pages.FOLDER / f"{link['page']}.ipynb").cells
         outputs = [output for cell in cells if cell.id == link["cell"] for output in cell.outputs]
         assert any("image/png" in output.get("data", {}) for output in outputs), link[0]
+
+
+@pytest.mark.parametrize("name", pages.NAMES)
+def test_a_page_without_the_others_keeps_the_words_of_links_and_stays_a_notebook(name, tmp_path):
+    figures = runpy.run_path(str(site.TEXTS / "extensions" / "figures.py"))
+    text = (pages.FOLDER / f"{name}.ipynb").read_text(encoding="utf-8")
+    alone = figures["FIGURE"].sub(partial(figures["link_figure"], SimpleNamespace(srcdir=tmp_path)), text)
+    assert "cell-id=" not in alone
+    assert [cell["id"] for cell in json.loads(alone)["cells"]] == [
+        cell["id"] for cell in json.loads(text)["cells"]
+    ]
 
 
 def test_figures_have_numbers_captions_and_anchors_and_prose_leads_to_them(built):

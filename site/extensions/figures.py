@@ -15,9 +15,8 @@ from docutils import nodes
 from sphinx.util import logging
 
 log = logging.getLogger(__name__)
-FIGURE = re.compile(
-    r"\[([^]]*)\]\(([^)\s#]+\.ipynb)#cell-id=([^)\s]+)\)"
-)  # as JupyterLab and nbconvert call a cell
+# A link to a cell, as JupyterLab and nbconvert call it; the brackets of JSON lie on other lines.
+FIGURE = re.compile(r"\[([^]\[\n]*)\]\(([^)\s#]+\.ipynb)#cell-id=([^)\s]+)\)")
 figures: dict[str, dict[str, str]] = {}  # what is known of a figure, by the hash that myst-nb names its file by
 
 
