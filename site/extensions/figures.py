@@ -51,7 +51,12 @@ def note_figures(app, docname, content):
     content[0] = FIGURE.sub(lambda link: link_figure(app, link), content[0])
     if (path := Path(app.env.doc2path(docname))).suffix == ".ipynb":
         for number, _, png, about in pictures(json.loads(content[0])):
-            known = {"number": f"{int(path.name[:2])}.{number}", "width": f"{int.from_bytes(png[16:20], 'big')}px"}
+            width = int.from_bytes(png[16:20], "big")
+            known = {
+                "number": f"{int(path.name[:2])}.{number}",
+                "width": f"{width}px",
+                "classes": ["wide"] * (width > 600),
+            }
             figures[hashlib.sha256(png).hexdigest()] = {"alt": "", **known, **about}
 
 
