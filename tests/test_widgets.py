@@ -93,7 +93,31 @@ def test_interleave_ends_as_pixel_shuffle_does(browser):
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("name", ["sampling", "crossfade", "interleave"])
+def test_phases_says_which_taps_keep_rows_and_slopes_even(browser):
+    first = [0.1, 0.8, 0.1]
+    html = html_of("phases", taps=[first, [0.2, 0.6, 0.3]], flat=100, slope=20, colors=COLORS[:2])
+    with opened(browser, html) as page:
+        for second in ([0.2, 0.6, 0.3], [0.2, 0.6, 0.2], [0, 0.5, 0.5], [-0.1, 0.7, 0.4], first):
+            for slider, tap in zip(page.locator("input").all(), second):
+                slider.evaluate("(e, tap) => { e.value = tap; e.dispatchEvent(new Event('input')); }", tap)
+            row = np.stack([np.convolve(np.arange(6.0), np.array(t)[::-1], "valid") for t in (first, second)], 1)
+            even = np.isclose(sum(second), 1), np.ptp(np.diff(row.ravel())) < 1e-9
+            says = page.locator("p").last.inner_text()
+            assert says.startswith(f"Sums 1.0 and {sum(second):.1f}:")
+            assert ("stays even" in says, "in even steps" in says) == even
+        assert (drawn(page)[..., 1] < 128).any()
+
+
+@pytest.mark.browser
+def test_crossfade_with_whole_steps_never_blends(browser):
+    frames = [{"name": n, "pictures": [widgets.picture_url(torch.full((1, 4, 4), 0.5))]} for n in "abc"]
+    html = html_of("crossfade", label="picture", columns=["one"], sizes=[40], step=1, frames=frames)
+    with opened(browser, html) as page:
+        assert [move(page, value) for value in (0, 1, 2, 0.4)] == ["a", "b", "c", "a"]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", ["sampling", "crossfade", "interleave", "phases"])
 def test_without_scripts_a_line_is_left(name, browser):
     with opened(browser, html_of(name, frames=[]), scripts=False) as page:
         assert page.inner_text("body") == widgets.WITHOUT

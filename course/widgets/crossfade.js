@@ -1,4 +1,5 @@
-// data: {label, columns: captions, frames: [{name, pictures: a URL for each column}], size: [px for each column]}
+// data: {label, columns: captions, frames: [{name, pictures: a URL for each column}], sizes: [px for each column],
+// step: 1 where the frames do not blend}
 const draw = (root, data) => {
   root.replaceChildren();
   const row = make("div", { style: "display:flex;flex-wrap:wrap;gap:12px;align-items:flex-end" });
@@ -13,7 +14,7 @@ const draw = (root, data) => {
     return layers;
   });
   const last = data.frames.length - 1;
-  slider(root, data.label, { min: 0, max: last, step: 0.02, value: 0 }, (value) => {
+  slider(root, data.label, { min: 0, max: last, step: data.step ?? 0.02, value: 0 }, (value) => {
     const below = Math.min(Math.floor(value), last - 1), share = value - below;
     for (const layers of stacks) {
       layers.forEach((layer, i) => { layer.style.opacity = i === below ? 1 : i === below + 1 ? share : 0; });
