@@ -51,12 +51,7 @@ def note_figures(app, docname, content):
     content[0] = FIGURE.sub(lambda link: link_figure(app, link), content[0])
     if (path := Path(app.env.doc2path(docname))).suffix == ".ipynb":
         for number, _, png, about in pictures(json.loads(content[0])):
-            width = int.from_bytes(png[16:20], "big")
-            known = {
-                "number": f"{int(path.name[:2])}.{number}",
-                "width": f"{width}px",
-                "classes": ["wide"] * (width > 600),
-            }
+            known = {"number": f"{int(path.name[:2])}.{number}", "width": f"{int.from_bytes(png[16:20], 'big')}px"}
             figures[hashlib.sha256(png).hexdigest()] = {"alt": "", **known, **about}
 
 
@@ -69,7 +64,8 @@ def describe_figures(app, doctree):
             number = about.pop("number")
             name, image.attributes = f"figure-{number.replace('.', '-')}", image.attributes | about
             caption = nodes.caption("", f"Figure {number}. {about['alt']}")
-            image.replace_self(nodes.figure("", image.copy(), caption, ids=[name]))
+            wide = ["wide"] * (int(about["width"].removesuffix("px")) > 600)
+            image.replace_self(nodes.figure("", image.copy(), caption, ids=[name], classes=wide))
             labels.labels[name] = app.env.docname, name, f"Figure {number}"
             labels.anonlabels[name] = app.env.docname, name
 
