@@ -67,9 +67,8 @@ def expect(ledgers: Sequence[Ledger], command: str, machine: str, runs: Sequence
     A number's tolerance is half of the 99.9 % interval for one new run. Few runs say little about a spread, so its
     variance is drawn towards the median of its kind, a page's results of one name and unit such as ``psnr``, as if
     ``PRIOR`` more runs had that one (Smyth 2004, doi:10.2202/1544-6115.1027); it is 0.2 % of the value, and
-    ``TINY``, at least. What was run once has no spread:
-    its tolerance is a guess, 0.15 dB or 5 %. Texts and whole numbers that all runs agree on have to be equal.
-    Clocks, and texts that differ, are not compared.
+    ``TINY``, at least. What was run once has no spread: its tolerance is a guess, 0.15 dB or 5 %. Texts and whole
+    numbers that all runs agree on have to be equal. Clocks, and texts that differ, are not compared.
     """
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     kinds: dict[tuple[str, ...], list[float]] = defaultdict(list)

@@ -281,6 +281,9 @@ def test_a_phone_has_the_contents_and_a_desk_has_dark_mode_and_a_button_to_copy(
     assert page.locator("button.copybtn").count() > 10
     assert page.locator(f'a[href="_sources/{FIRST}.ipynb"]').count() == 1
     assert page.locator(f'.prev-next-footer a[href="{SECOND}.html"]').is_visible()
+    for event, theme in (("beforeprint", "light"), ("afterprint", "dark")):  # paper is white
+        page.evaluate(f"dispatchEvent(new Event('{event}'))")
+        assert page.evaluate("document.documentElement.dataset.theme") == theme
     page.close()
 
 

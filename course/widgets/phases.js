@@ -6,7 +6,7 @@ const draw = (root, data) => {
   const pen = canvas(root, 600, 190, "Bars of the row that comes out of an even row, and of that from a slope");
   Object.assign(pen, { font: "11px sans-serif", textAlign: "center" });
   const verdict = make("p", { "aria-live": "polite", style: "margin:4px 0" });
-  const rows = [[1, 1, 1, 1, 1, 1].map((one) => one * data.flat), [0, 1, 2, 3, 4, 5].map((i) => i * data.slope)];
+  const places = [0, 1, 2, 3, 4, 5], rows = [places.map(() => data.flat), places.map((i) => i * data.slope)];
   const enlarged = (row) => row.slice(2).flatMap((_, i) =>
     taps.map((phase) => phase.reduce((sum, tap, j) => sum + tap * row[i + j], 0)));
   const equal = (values) => Math.max(...values) - Math.min(...values) < 1e-6;

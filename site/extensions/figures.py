@@ -17,7 +17,7 @@ from sphinx.util import logging
 log = logging.getLogger(__name__)
 # A link to a cell, as JupyterLab and nbconvert call it; the brackets of JSON lie on other lines.
 FIGURE = re.compile(r"\[([^]\[\n]*)\]\(([^)\s#]+\.ipynb)#cell-id=([^)\s]+)\)")
-figures: dict[str, dict[str, str]] = {}  # what is known of a figure, by the hash that myst-nb names its file by
+figures: dict[str, dict] = {}  # what is known of a figure, by the hash that myst-nb names its file by
 
 
 def pictures(notebook):
@@ -51,7 +51,8 @@ def note_figures(app, docname, content):
     content[0] = FIGURE.sub(lambda link: link_figure(app, link), content[0])
     if (path := Path(app.env.doc2path(docname))).suffix == ".ipynb":
         for number, _, png, about in pictures(json.loads(content[0])):
-            known = {"number": f"{int(path.name[:2])}.{number}", "width": f"{int.from_bytes(png[16:20], 'big')}px"}
+            width = int.from_bytes(png[16:20], "big")
+            known = {"number": f"{int(path.name[:2])}.{number}", "wide": width > 600, "width": f"{width}px"}
             figures[hashlib.sha256(png).hexdigest()] = {"alt": "", **known, **about}
 
 
@@ -61,11 +62,10 @@ def describe_figures(app, doctree):
     labels = app.env.get_domain("std")
     for image in list(doctree.findall(nodes.image)):
         if about := dict(figures.get(Path(image["uri"]).stem, {})):
-            number = about.pop("number")
+            number, classes = about.pop("number"), ["wide"] * about.pop("wide")
             name, image.attributes = f"figure-{number.replace('.', '-')}", image.attributes | about
             caption = nodes.caption("", f"Figure {number}. {about['alt']}")
-            wide = ["wide"] * (int(about["width"].removesuffix("px")) > 600)
-            image.replace_self(nodes.figure("", image.copy(), caption, ids=[name], classes=wide))
+            image.replace_self(nodes.figure("", image.copy(), caption, ids=[name], classes=classes))
             labels.labels[name] = app.env.docname, name, f"Figure {number}"
             labels.anonlabels[name] = app.env.docname, name
 
