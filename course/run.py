@@ -21,7 +21,7 @@ from course import notebooks as pages
 from course.execute import PageFailed, execute, kernels
 from course.page import BUDGETS, EXPECTED
 from srlib.data import open_store
-from srlib.device import PRECISIONS, choose_device
+from srlib.device import PRECISIONS, choose_device, choose_precision
 from srlib.errors import UsageError
 from srlib.files import ROOT, resolve, write_json
 
@@ -170,7 +170,7 @@ class Run:
         environment = {
             "command": self.command + " --fresh" * self.args.fresh,
             **{name.lower(): value for name, value in self.parameters.items()},
-            "precision": self.args.precision,
+            "precision": str(choose_precision(self.device, self.args.precision)[0]).removeprefix("torch."),
             "photos": self.photos,
             "commit": commit,
             "machine": doctor.machine(self.device),

@@ -148,6 +148,7 @@ def test_results_are_compared_with_what_is_expected(in_process, tiny_series, tmp
     assert "1 of 1 results lie outside what earlier runs gave: see the report.\n" in out
     sentence = "05.gain: 1.50 dB, expected 9.00 dB within 0.018"
     assert written(tmp_path, "environment")["not_as_expected"] == [sentence], "page 01 is no part of this run"
+    assert written(tmp_path, "environment")["precision"] in ("float32", "bfloat16"), "what auto took"
     assert sentence in site.results_page(tmp_path / NAME)
     assert run(tmp_path, "--seed", "1", only="01") == 0
     assert "lie outside" not in capsys.readouterr().out
