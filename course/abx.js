@@ -135,7 +135,7 @@
       return canvas;
     });
     stop.onclick = show;
-    root.onkeydown = ({ key }) => "123".includes(key) && row.isConnected && choose(key - 1);
+    root.onkeydown = ({ key }) => { if ("123".includes(key) && row.isConnected) choose(key - 1); };
 
     function ask() {
       if (asked === total) return show();
@@ -185,6 +185,8 @@
 
   for (const root of document.querySelectorAll(".abx:not([data-ready])")) {
     root.dataset.ready = "yes";
+    // else JupyterLab takes Enter and Space
+    root.addEventListener("focusin", ({ target }) => { target.dataset.lmSuppressShortcuts = ""; });
     root.rules = { staircase, answer, threshold, verdict, distort, tuned, psnr, photos };
     root.innerHTML = `<p><button type="button">Begin the test</button></p>`;
     root.querySelector("button").onclick = () => begin(root, DATA.seed ?? Date.now());

@@ -217,9 +217,9 @@ def test_who_is_always_right_sees_it_and_keys_work(test_page):
 
 
 @pytest.mark.browser
-def test_stopping_at_once_leaves_it_open(test_page):
-    test_page.click(".abx button")
-    test_page.click(".abx-stop")
+def test_stopping_at_once_by_the_keyboard_leaves_it_open(test_page):
+    test_page.press(".abx button", "Enter")
+    test_page.press(".abx-stop", "Enter")
     assert verdicts(test_page) == ["open"] * 4
     assert test_page.locator("text=none").count() == 4
 

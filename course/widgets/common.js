@@ -4,6 +4,7 @@
 const make = (tag, attributes, ...children) => {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.dataset.lmSuppressShortcuts = ""; // else JupyterLab takes the keys of a slider
   made.append(...children);
   return made;
 };
