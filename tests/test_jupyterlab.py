@@ -53,7 +53,7 @@ def lab(tmp_path: Path):
 @pytest.mark.browser
 def test_sliders_and_buttons_keep_their_keys(lab, browser):
     page = browser.new_page()
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(120_000)
     page.goto(lab)
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
     page.click(".jp-CodeCell .cm-content")
