@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from IPython import display
+from PIL import Image
 
 from course import plots, results
 from srlib.data import Store, open_store
@@ -130,3 +131,10 @@ def open_page(name: str, *, data: str, budget: str, seed: int, device: str, runs
     if page.test_split == "val":
         print("no test photos here: the page scores the validation photos instead")
     return page
+
+
+def find_set5(data: str) -> list[torch.Tensor]:
+    """Set5's HR pictures, uint8 ``[1, 3, H, W]``, from a folder or from ``benchmarks`` in or beside it, if any."""
+    places = [Path(data), Path(data, "benchmarks"), Path(data).parent / "benchmarks"]
+    files = next((found for p in places if (found := sorted(p.glob("Set5/HR_x4/*.png")))), [])
+    return [torch.from_numpy(np.array(Image.open(f).convert("RGB"))).permute(2, 0, 1)[None] for f in files]
