@@ -8,7 +8,6 @@ from srlib.files import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``cache``."""
     add = parser.add_argument
     add("--data", required=True, metavar="FOLDER", help="CelebA in any layout, or any folder of photos")
     add("--crop", default="center", choices=CROPS, help="lecture is for CelebA, tiles for large photos")

@@ -18,7 +18,7 @@ from srlib.device import choose_device
 from srlib.errors import UsageError
 from srlib.files import write_json
 from srlib.images.color import to_gray
-from srlib.images.tasks import DEGRADATIONS, bicubic_task
+from srlib.images.tasks import DEGRADATIONS
 from srlib.measure.evaluation import Table, chunks, joined, passes, score
 from srlib.measure.metrics import to_decibel
 from srlib.models import Interpolation, PerChannel, SelfEnsemble
@@ -29,7 +29,6 @@ CHANNELS = ("rgb", "y", "gray")  # what has PSNR and MSE in a report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``evaluate``."""
     add = parser.add_argument
     add("model", metavar="FILE|bicubic", help="a model.pt of srlib train, or bicubic")
     add("--data", default="sample", help="sample, or a folder of photos")
@@ -53,18 +52,17 @@ def summarise(table: dict[str, np.ndarray]) -> dict:
             decibels = {"psnr_mean": mean[f"{prefix}psnr"], "psnr_of_mean_mse": float(to_decibel(mse))}
             images = int(np.isfinite(table[f"{prefix}mse"]).sum())
             parts[channels] = {**decibels, "mse_mean": mse, "images": images}
-    whole = {name: value for name, value in mean.items() if not name.startswith(("y_", "cb_", "cr_"))}
-    others = {name: value for name, value in whole.items() if name not in ("mse", "psnr")}
+    told = ("mse", "psnr", "y_", "cb_", "cr_")
+    others = {name: value for name, value in mean.items() if not name.startswith(told)}
     return parts | {"ssim": None, "lpips": None} | others
 
 
 def describe(report: dict, name: str) -> str:
     """The summary as a text table."""
-    lines = [f"{report['images']:,} images ({report['data']}, {report['split']}), PSNR in dB"]
     others = [name for name in report["bicubic"] if name not in CHANNELS]
-    lines.append(
-        f"{'':28} {'mean of PSNR':>13} {'PSNR of mean':>13} {'mean MSE':>10}" + "".join(f"{n:>11}" for n in others)
-    )
+    head = f"{'':28} {'mean of PSNR':>13} {'PSNR of mean':>13} {'mean MSE':>10}"
+    lines = [f"{report['images']:,} images ({report['data']}, {report['split']}), PSNR in dB"]
+    lines.append(head + "".join(f"{name:>11}" for name in others))
     row = "{:28} {psnr_mean:13.3f} {psnr_of_mean_mse:13.3f} {mse_mean:10.6f}"
     for who, parts in ((Path(name).name, report["model"]), ("bicubic", report["bicubic"])):
         for channels in [channels for channels in CHANNELS if parts[channels]]:
@@ -112,7 +110,6 @@ def compare(output: Tensor, target: Tensor, border: int, perceptual: bool) -> Ta
 
 
 def main(args: argparse.Namespace) -> int:
-    """Score, print, write; 0 when done."""
     device = choose_device(args.device)
     task, scale = "rgb-rgb", TrainConfig.scale
     network: nn.Module = Interpolation("bicubic", scale)
@@ -145,7 +142,8 @@ def main(args: argparse.Namespace) -> int:
         photos, how = store.photos(args.split), {"kernel": args.kernel, "scale": scale, "device": device}
     report |= {"crop_border": border, "images": len(names)}
     tables, bicubic = {}, Interpolation("bicubic", scale)
-    for who, net, kind in (("model", network, task), ("bicubic", bicubic, bicubic_task(task))):
+    baseline = "gray-gray" if task == "gray-gray" else "rgb-rgb"  # bicubic cannot invent colours
+    for who, net, kind in (("model", network, task), ("bicubic", bicubic, baseline)):
         pairs = read_pairs(files, scale, device) if args.pairs else chunks(photos, kind, **how)
         tables[who] = joined(passes(lambda _, x, y: compare(x, y, border, perceptual), net, pairs, device))
         report[who] = summarise(tables[who])

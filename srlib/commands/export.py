@@ -11,7 +11,6 @@ from srlib.upscale import load_network
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``export``."""
     parser.add_argument("model", metavar="MODEL", help="a model.pt, NAME of RUNS/NAME/model.pt, or small or base")
     parser.add_argument("--onnx", required=True, metavar="FILE", type=Path, help="what to write")
     parser.add_argument("--force", action="store_true", help="overwrite what is there")
@@ -19,7 +18,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Write the file; 0 done."""
     network, about = load_network(args.model, args.runs)
     if args.onnx.exists() and not (args.force and args.onnx.is_file()):
         raise UsageError(f"{printable(args.onnx)} is there already: add --force, or name another file")

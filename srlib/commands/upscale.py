@@ -27,24 +27,17 @@ WINDOW, PANEL, GAP, STRIP = 64, 512, 8, 30  # pixels: the crop's side in the pho
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``upscale``."""
     parser.epilog = f"""NAME.jpg becomes NAME_x4.jpg beside it (by --width 1920, NAME_w1920.jpg). JPEG, PNG, WebP
         and TIFF stay what they are, others become PNG. Folders are searched to the bottom; pictures in them whose
         names end so, or in {COMPARED}, are passed over as outputs of earlier runs: name them yourself for them."""
     add = parser.add_argument
     add("photos", nargs="+", metavar="PHOTO", type=Path, help="a photo, or a folder of photos")
     add("--output", metavar="FILE|FOLDER", help="FILE for one photo, or a FOLDER, made if it is missing")
-    add(
-        "--model",
-        default="base",
-        metavar="FILE|NAME",
-        help="a model.pt, RUNS/NAME/model.pt, or small, base or base-real",
-    )
+    names = "a model.pt, NAME of RUNS/NAME/model.pt, or small, base or base-real"
+    add("--model", default="base", metavar="FILE|NAME", help=names)
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--scale", type=int, metavar="N", help="so many times as large: 2, 3 or 4")
-    size.add_argument(
-        "--width", type=int, metavar="W", help="so many pixels wide, at most 4 times the photo's width"
-    )
+    size.add_argument("--width", type=int, metavar="W", help="so many pixels wide, at most 4 times the photo's")
     add("--consistent", action="store_true", help="the result, shrunk by bicubic, gives the photo again")
     add("--self-ensemble", action="store_true", help="mean over 8 flips and rotations, 8 times slower")
     add("--tile", type=int, default=TILE, metavar="N", help=f"side of a tile in pixels ({TILE}); it takes memory")
@@ -65,9 +58,8 @@ def main(args: argparse.Namespace) -> int:
     if not 2 <= args.scale <= enlarger.scale or (args.width is not None and args.width < 1):
         raise UsageError(f"--scale goes from 2 to {enlarger.scale} with this network, --width from 1")
     plan, failed = _plan(args, f"_w{args.width}" if args.width else f"_x{args.scale}")
-    print(
-        ", ".join([f"network: {about}, on {device.type}", *(name.replace("_", "-") for name in how if how[name])])
-    )
+    more = [name.replace("_", "-") for name in how if how[name]]
+    print(", ".join([f"network: {about}, on {device.type}", *more]))
     total, start = len(plan) + len(failed), time.perf_counter()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # unwinds: no half file stays
     for photo, outputs in tqdm(plan.items(), unit="photo", leave=False, disable=len(plan) < 2):
@@ -154,9 +146,7 @@ def _plan(args: argparse.Namespace, ending: str) -> tuple[dict[Path, list[Path]]
     as_file = output.suffix and not output.is_dir() and not args.output.endswith(("/", os.sep))
     if as_file and output.suffix.lower() not in formats:
         raise UsageError(f"--output {output}: a file must end in {', '.join(formats)}; a folder in /")
-    plan: dict[Path, list[Path]] = {}
-    bad: dict[Path, str] = {}
-    owner: dict[Path, Path] = {}
+    plan, bad, owner = dict[Path, list[Path]](), dict[Path, str](), dict[Path, Path]()
     photos = {photo.resolve(): (photo, below) for photo, below in _photos(args.photos, ending, bad)}
     for photo, below in photos.values():
         suffix = photo.suffix if photo.suffix.lower() in formats else ".png"

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from srlib.errors import known
+
 KERNELS = ("bicubic", "lecture", "area", "decimate")
 
 
@@ -57,8 +59,7 @@ def resize_matrix(size: int, new_size: int, interpolation: str, antialias: bool 
     MATLAB's ``imresize``; "nearest", a box, is then the mean over an area. Taps outside are dropped and the rest
     renormalised, as in Pillow, so rows sum to 1. ValueError for an unknown interpolation or a size below 1.
     """
-    if interpolation not in INTERPOLATIONS:
-        raise ValueError(f"unknown interpolation {interpolation!r}: choose from {', '.join(INTERPOLATIONS)}")
+    known("interpolation", interpolation, INTERPOLATIONS)
     if size < 1 or new_size < 1:
         raise ValueError(f"sizes must be at least 1, got {size} -> {new_size}")
     scale = size / new_size
@@ -86,8 +87,7 @@ def degrade_matrix(size: int, kernel: str, scale: int) -> Tensor:
     scikit-image, which the lecture project used. ``area``: the mean of scale x scale pixels. ``decimate``: every
     scale-th pixel, the one at ``scale // 2``. ValueError for an unknown kernel or a size that is no multiple.
     """
-    if kernel not in KERNELS:
-        raise ValueError(f"unknown kernel {kernel!r}: choose from {', '.join(KERNELS)}")
+    known("kernel", kernel, KERNELS)
     if scale < 1 or size % scale:
         raise ValueError(f"a side of {size} pixels is no multiple of the scale {scale}: crop it first")
     if kernel == "lecture":

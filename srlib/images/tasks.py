@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from srlib.errors import known
 from srlib.images.camera import photograph
 from srlib.images.color import to_gray
 from srlib.images.degrade import KERNELS, degrade
@@ -20,15 +21,9 @@ def pair(hr_u8: Tensor, kernel: str, scale: int, *, round_lr: bool = True) -> tu
 
 def as_task(lr: Tensor, hr: Tensor, task: str) -> tuple[Tensor, Tensor]:
     """RGB ``[N, 3, H, W]`` as a task's input and target, gray as BT.601 luma. ValueError for an unknown task."""
-    if task not in TASKS:
-        raise ValueError(f"unknown task {task!r}: choose from {', '.join(TASKS)}")
+    known("task", task, TASKS)
     source, target = task.split("-")
     return to_gray(lr) if source == "gray" else lr, to_gray(hr) if target == "gray" else hr
-
-
-def bicubic_task(task: str) -> str:
-    """The task of the baseline whose target is that of ``task``: bicubic cannot invent colours."""
-    return "gray-gray" if task == "gray-gray" else "rgb-rgb"
 
 
 def task_pair(hr_u8: Tensor, task: str, kernel: str, scale: int) -> tuple[Tensor, Tensor]:
