@@ -22,7 +22,6 @@ FAR = {"03": "channels", "04": "heads", "05": "losses"}  # what pages call numbe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``author``."""
     parser.add_argument("--only", action="append", metavar="NN", help="this page, as in 03; may be given again")
     parser.add_argument("--fresh", action="store_true", help="reuse no trained network")
     parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="of training, as in course run")

@@ -27,12 +27,7 @@ RULES: dict[str, Any] = {
     "lowest": 18.0,
     "highest": 54.0,
     "grid": (15.0, 60.0, 0.25),  # thresholds that are weighed: from, to, step; flat before the first answer
-    "spreads": (
-        0.5,
-        1.0,
-        2.0,
-        4.0,
-    ),  # dB over which a reader goes from seeing to guessing; unknown, so all are tried
+    "spreads": (0.5, 1.0, 2.0, 4.0),  # dB from seeing to guessing; unknown of a reader, so all are tried
     "lapse": 0.03,  # wrong clicks
 }
 STYLE = """<style>
@@ -110,28 +105,19 @@ def embed(photos: Sequence[Tensor], **more: Any) -> str:
     """The test as HTML with all that it needs, for photos ``[3, side, side]`` in [0, 1]; ``more`` is for tests."""
     pixels = [base64.b64encode(np.ascontiguousarray(plots.as_array(photo)).tobytes()).decode() for photo in photos]
     pattern = (255 * add_grid(torch.zeros(1, 4, 4), 4, 1.0)).flatten().tolist()
-    data = {
-        "side": photos[0].shape[-1],
-        "kinds": KINDS,
-        "rules": RULES,
-        "photos": pixels,
-        "pattern": pattern,
-        **more,
-    }
-    script = Path(__file__).with_name("abx.js").read_text(encoding="utf-8").replace("__DATA__", json.dumps(data))
+    data = {"side": photos[0].shape[-1], "kinds": KINDS, "rules": RULES, "photos": pixels, "pattern": pattern}
+    script = Path(__file__).with_name("abx.js").read_text(encoding="utf-8")
+    script = script.replace("__DATA__", json.dumps(data | more))
     note = "The test runs where scripts do: on the site, in a saved page, or after this cell has been run."
     return f'{STYLE}<div class="abx"><p>{note}</p></div><script>{script}</script>'
 
 
 def sheet(
-    photos: Sequence[Tensor],
-    distort: Mapping[str, Callable[[Tensor, float], Tensor]],
-    levels: Sequence[float],
-    seed: int,
-) -> tuple[Figure, str]:
+    photos: Sequence[Tensor], distort: Mapping[str, Callable], levels: Sequence[float], seed: int
+) -> tuple[Figure, str]:  # fmt: skip
     """The test on paper: numbered triples, a kind and a level each, and the places of the odd ones.
 
-    ``distort`` maps a kind to a function of a photo and a PSNR in dB.
+    ``distort`` maps a kind to a function of a photo ``[3, side, side]`` and a PSNR in dB.
     """
     random, triples, key = np.random.default_rng(seed), [], ""
     asked = [(kind, level) for kind in distort for level in levels]

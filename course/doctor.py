@@ -23,7 +23,6 @@ PACKAGES = ("torch", "torchvision", "numpy", "pillow", "matplotlib", "scikit-ima
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``doctor``."""
     parser.add_argument("--runs", default="runs", metavar="DIR", help="folder to check (default: runs)")
 
 

@@ -51,6 +51,11 @@ def one_number(answer: Any) -> float | None:
     return found.item() if found.ndim == 0 and found.isfinite() else None
 
 
+def near(found: Tensor, wanted: Tensor) -> bool:
+    """Whether all numbers agree to 4 decimals."""
+    return torch.allclose(found.double(), wanted.double(), atol=1e-4)
+
+
 def predict(key: str, answer: Any, form: str | Sequence[str]) -> None:
     """Take a prediction, before the experiment: a number in the unit ``form``, or one of the choices ``form``."""
     taken: float | str | None
@@ -85,11 +90,8 @@ def ask(function: Callable[..., Any], *arguments: Any) -> Any:
     """
     if not callable(function):
         raise Refused("the answer must be a function: its name alone, without parentheses")
-    given = " and ".join(
-        f"a tensor {list(argument.shape)}" if isinstance(argument, Tensor) else reprlib.repr(argument)
-        for argument in arguments
-    )
-    before = [(argument, argument.clone()) for argument in arguments if isinstance(argument, Tensor)]
+    words = [f"a tensor {list(a.shape)}" if isinstance(a, Tensor) else reprlib.repr(a) for a in arguments]
+    given, before = " and ".join(words), [(a, a.clone()) for a in arguments if isinstance(a, Tensor)]
     try:
         answer = function(*arguments)
     except Exception as error:
@@ -158,7 +160,6 @@ def sheet(page: Any) -> Any:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``exercises``."""
     parser.add_argument("out", metavar="OUT", type=Path, help="a folder, new or empty")
 
 

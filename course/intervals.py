@@ -5,12 +5,11 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+LEVEL = 0.95
 MARGIN = 0.05  # dB within which two networks are called equal, in both directions
 
 
-def bootstrap(
-    values: np.ndarray, *, repeats: int = 10_000, level: float = 0.95, seed: int = 0
-) -> tuple[float, float]:
+def bootstrap(values: np.ndarray, *, repeats: int = 10_000, seed: int = 0) -> tuple[float, float]:
     """Percentile interval (low, high) of a mean over images and, in two dimensions, over training seeds.
 
     ``values`` are ``[images]`` or ``[seeds, images]``; for a paired comparison, the differences. Both axes are
@@ -23,7 +22,7 @@ def bootstrap(
     # A mean over a resampled grid is a bilinear form in how often each row and column was drawn.
     rows, columns = (rng.multinomial(n, np.full(n, 1 / n), size=repeats) / n for n in values.shape)
     means = np.einsum("rs,si,ri->r", rows, values, columns, optimize=True)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 
@@ -44,9 +43,7 @@ def verdict(low: float, high: float, margin: float = MARGIN) -> str:
     return "ahead" if low > 0 else "behind" if high < 0 else "open"
 
 
-def verdicts(
-    differences: dict[str, np.ndarray], *, margin: float = MARGIN, level: float = 0.95
-) -> dict[str, dict[str, Any]]:
+def verdicts(differences: dict[str, np.ndarray], *, margin: float = MARGIN) -> dict[str, dict[str, Any]]:
     """What several paired differences ``[seeds, images]`` allow to say together.
 
     Each gets ``mean``, ``low``, ``high`` and its :func:`verdict`; an open one also ``seeds``, about how many would
@@ -66,7 +63,7 @@ def verdicts(
         found[name] = (float(p), float(delta.mean()), error, freedom, float(of_seeds), float(of_images))
     left, result = len(found), {}
     for name, (_, mean, error, freedom, of_seeds, of_images) in sorted(found.items(), key=lambda item: item[1]):
-        quantile = float(stats.t.ppf(1 - (1 - level) / (2 * left), freedom))
+        quantile = float(stats.t.ppf(1 - (1 - LEVEL) / (2 * left), freedom))
         low, high = mean - quantile * error, mean + quantile * error
         row: dict[str, Any] = {"mean": mean, "low": low, "high": high}
         row["verdict"] = verdict(low, high, margin)

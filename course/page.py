@@ -14,7 +14,7 @@ from PIL import Image
 from course import plots, results
 from srlib.data import Store, open_store
 from srlib.device import choose_device, choose_precision
-from srlib.errors import UsageError
+from srlib.errors import UsageError, known
 from srlib.files import ROOT, resolve
 from srlib.train.config import TrainConfig
 from srlib.train.experiments import Trained, train_once
@@ -105,16 +105,13 @@ def open_page(name: str, *, data: str, budget: str, seed: int, device: str, runs
     """Check a page's parameters, seed all generators, open the photos, and say in a few lines what was found.
 
     ``SRLIB_BUDGET`` overrides the budget (for nbval, which cannot set parameters), ``SRLIB_PRECISION`` forces
-    float32 or bfloat16, ``SRLIB_FRESH`` is the start of a run that reuses no older network.
-
-    Raises:
-        UsageError: an unknown budget, device, precision or folder, or a seed that is no whole number.
+    float32 or bfloat16, ``SRLIB_FRESH`` is the start of a run that reuses no older network. UsageError: an unknown
+    budget, device, precision or folder, or a seed that is no whole number.
     """
     if (override := os.environ.get("SRLIB_BUDGET") or budget) != budget:
         print(f"SRLIB_BUDGET is set: budget {override!r} instead of {budget!r}")
         budget = override
-    if budget not in BUDGETS:
-        raise UsageError(f"unknown budget {budget!r}: choose from {', '.join(BUDGETS)}")
+    known("budget", budget, BUDGETS)
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise UsageError(f"SEED must be a whole number from 0 on, got {seed!r}")
     where, folder = choose_device(device), resolve(runs)

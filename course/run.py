@@ -31,7 +31,6 @@ After a failure or Ctrl-C the same command goes on: pages that were finished by 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``run``."""
     parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EPILOG
     add = parser.add_argument
     add("--data", default="sample", metavar="sample|FOLDER", help="photos (default: sample)")

@@ -24,7 +24,6 @@ FILES = ("results.json", "environment.json", "run.log")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``site``."""
     parser.add_argument("run", nargs="?", metavar="RUN", help="folder of a run (default: the committed pages)")
     parser.add_argument("--output", default="build/site", metavar="DIR", help="default: build/site")
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from course.exercises import Check, NotTried, ask, number, numbers
+from course.exercises import Check, NotTried, ask, near, number, numbers
 
 FAULTS = ("stretched", "unsorted", "swapped")
 _PLANTED = {"A": "swapped", "B": "stretched", "C": "unsorted"}
@@ -22,10 +22,8 @@ def faults(answer: Any) -> Iterator[tuple[str, bool]]:
     """The fault of each loader, as a mapping."""
     if isinstance(answer, dict) and all(fault is None for fault in answer.values()):
         raise NotTried
-    yield (
-        f"give a fault for each of {', '.join(_PLANTED)}",
-        isinstance(answer, dict) and set(answer) == set(_PLANTED),
-    )
+    named = isinstance(answer, dict) and set(answer) == set(_PLANTED)
+    yield f"give a fault for each of {', '.join(_PLANTED)}", named
     tried = {name: fault for name, fault in answer.items() if fault is not None}
     yield "some are still None", len(tried) == len(_PLANTED)
     yield f"choose from {', '.join(FAULTS)}, each once", sorted(map(str, tried.values())) == sorted(FAULTS)
@@ -37,13 +35,13 @@ def area_matrix(answer: Any) -> Iterator[tuple[str, bool]]:
     """A function (size, scale) to the matrix of the kernel ``area``."""
     matrix = numbers(ask(answer, 12, 3))
     yield "for size 12 and scale 3 the matrix must be 4 x 12", tuple(matrix.shape) == (4, 12)
-    yield "a white picture must stay white: each row must sum to 1", _near(matrix.sum(dim=1), torch.ones(4))
+    yield "a white picture must stay white: each row must sum to 1", near(matrix.sum(dim=1), torch.ones(4))
     inside = torch.arange(12) // 3 == torch.arange(4)[:, None]
-    yield "an LR pixel must look at its own block and at nothing else", _near(matrix[~inside], torch.zeros(36))
-    yield "all pixels of a block must count alike", _near(matrix[inside], torch.full((12,), 1 / 3))
+    yield "an LR pixel must look at its own block and at nothing else", near(matrix[~inside], torch.zeros(36))
+    yield "all pixels of a block must count alike", near(matrix[inside], torch.full((12,), 1 / 3))
     other = numbers(ask(answer, 20, 4))
     right = torch.eye(5).repeat_interleave(4, dim=1) / 4
-    yield "it must do for other sizes and scales too", other.shape == right.shape and _near(other, right)
+    yield "it must do for other sizes and scales too", other.shape == right.shape and near(other, right)
 
 
 def fold(answer: Any) -> Iterator[tuple[str, bool]]:
@@ -55,11 +53,7 @@ def fold(answer: Any) -> Iterator[tuple[str, bool]]:
         "between a half and one the drawn wave gets slower as the true one gets faster": {0.6: 0.4, 0.9: 0.1},
         "past one it goes on in the same way, up and down": {1.2: 0.2, 1.8: 0.2, 2.3: 0.3, 3.0: 0.0, 5.75: 0.25},
     }.items():
-        yield must, all(_near(numbers(ask(answer, f)), torch.tensor(truth)) for f, truth in truths.items())
-
-
-def _near(found: Tensor, wanted: Tensor) -> bool:
-    return bool(torch.allclose(found.double(), wanted.double(), atol=1e-6))
+        yield must, all(near(numbers(ask(answer, f)), torch.tensor(truth)) for f, truth in truths.items())
 
 
 CHECKS: dict[str, Check] = {
@@ -68,7 +62,5 @@ CHECKS: dict[str, Check] = {
     "01.faults": faults,
     "01.decibels": number(9.03, 0.05, "3.01 dB for half the squared error; half the error is a quarter of it"),
     "01.square": number(168, 0, "the side must be a multiple of 2, of 3 and of 4, and fit into 178"),
-    "01.rounding": number(
-        58.92, 0.1, "the error is spread evenly: its mean square is a twelfth of a level squared"
-    ),
+    "01.rounding": number(58.92, 0.1, "the error is spread evenly: its mean square is 1/12 of a level squared"),
 }

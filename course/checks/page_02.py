@@ -15,27 +15,14 @@ def pixel_unshuffle(answer: Any) -> Iterator[tuple[str, bool]]:
     two = torch.arange(2 * 3 * 9 * 12.0).reshape(2, 3, 9, 12)
     x = numbers(ask(answer, one, 2)).float()
     yield "8 x 6 pixels at scale 2 must become 4 channels of 4 x 3", tuple(x.shape) == (1, 4, 4, 3)
-    yield (
-        "numbers may only move: none may change, vanish or appear twice",
-        torch.equal(x.flatten().sort()[0], one.flatten()),
-    )
-    yield (
-        "channel 0 must hold every other pixel from the upper left corner on",
-        torch.equal(x[0, 0], one[0, 0, ::2, ::2]),
-    )
-    yield (
-        "channel 1 must start one column to the right, not one row below",
-        torch.equal(x[0, 1], one[0, 0, ::2, 1::2]),
-    )
-    colours = numbers(ask(answer, two, 3)).float()
-    yield (
-        "two pictures of 3 colours and 9 x 12 pixels at scale 3 must become two of 27 channels of 3 x 4",
-        tuple(colours.shape) == (2, 27, 3, 4),
-    )
-    yield (
-        "the channels of one colour must lie side by side: the colour is the first digit",
-        torch.equal(colours, nn.functional.pixel_unshuffle(two, 3)),
-    )
+    moved, wanted = torch.equal(x.flatten().sort()[0], one.flatten()), nn.functional.pixel_unshuffle(one, 2)
+    yield "numbers may only move: none may change, vanish or appear twice", moved
+    yield "channel 0 must hold every other pixel from the upper left corner on", torch.equal(x[0, 0], wanted[0, 0])
+    yield "channel 1 must start one column to the right, not one row below", torch.equal(x[0, 1], wanted[0, 1])
+    x, wanted = numbers(ask(answer, two, 3)).float(), nn.functional.pixel_unshuffle(two, 3)
+    shapes = "two pictures of 3 colours and 9 x 12 pixels at scale 3 must become two of 27 channels of 3 x 4"
+    yield shapes, x.shape == wanted.shape
+    yield "the channels of one colour must lie side by side: the colour is the first digit", torch.equal(x, wanted)
 
 
 def psnr(answer: Any) -> Iterator[tuple[str, bool]]:
@@ -47,14 +34,10 @@ def psnr(answer: Any) -> Iterator[tuple[str, bool]]:
     yield "an error of 0.1 everywhere, Max = 1: 20 dB", _close(answer, target + 0.1, target, 1.0, 20)
     yield "a tenth of that error: 20 dB more", _close(answer, target + 0.01, target, 1.0, 40)
     yield "the sign of an error must not matter", _close(answer, target - 0.1, target, 1.0, 20)
-    yield (
-        "Max = 255 on pixels from 0 to 255 must give the same, and so must any other Max",
-        all(_close(answer, peak * (target + 0.1), peak * target, peak, 20) for peak in (255.0, 1023.0)),
-    )
-    yield (
-        "average the squares over all colours and pixels before the logarithm",
-        _close(answer, uneven, target, 1.0, 18.2391),
-    )
+    peaks = [_close(answer, peak * (target + 0.1), peak * target, peak, 20) for peak in (255.0, 1023.0)]
+    yield "Max = 255 on pixels from 0 to 255 must give the same, and so must any other Max", all(peaks)
+    whole = _close(answer, uneven, target, 1.0, 18.2391)
+    yield "average the squares over all colours and pixels before the logarithm", whole
 
 
 def _close(function: Any, output: torch.Tensor, target: torch.Tensor, peak: float, truth: float) -> bool:

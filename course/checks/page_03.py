@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from course import intervals
-from course.exercises import Check, Refused, ask, number, numbers
+from course.exercises import Check, Refused, ask, near, number, numbers
 from srlib.images.color import to_gray, to_ycbcr
 from srlib.images.degrade import upsample
 
@@ -24,8 +24,8 @@ def luma_only(answer: Any) -> Iterator[tuple[str, bool]]:
     lr = 0.4 + 0.2 * torch.rand(2, 3, 6, 5, generator=torch.Generator().manual_seed(0))
     hr = numbers(ask(answer, network, lr)).float()
     yield "two colour photos of 6 x 5 pixels must become two of 24 x 20", tuple(hr.shape) == (2, 3, 24, 20)
-    yield "the luma must be the network's answer to the luma of LR", _near(to_gray(hr), network(to_gray(lr)))
-    yield "the chroma must be that of bicubic interpolation", _near(_chroma(hr), _chroma(upsample(lr, 4)))
+    yield "the luma must be the network's answer to the luma of LR", near(to_gray(hr), network(to_gray(lr)))
+    yield "the chroma must be that of bicubic interpolation", near(_chroma(hr), _chroma(upsample(lr, 4)))
 
 
 def draw(answer: Any) -> Iterator[tuple[str, bool]]:
@@ -56,15 +56,9 @@ def _chroma(rgb: Tensor) -> Tensor:
     return to_ycbcr(rgb, limited=False)[:, 1:]
 
 
-def _near(found: Tensor, wanted: Tensor) -> bool:
-    return bool(torch.allclose(found, wanted, atol=1e-4))
-
-
 CHECKS: dict[str, Check] = {
     "03.luma_only": luma_only,
     "03.draw": draw,
     "03.absolute": absolute,
-    "03.averages": number(
-        7.03, 0.05, "take the logarithm of each and then the mean; and of the mean, the logarithm"
-    ),
+    "03.averages": number(7.03, 0.05, "take the logarithm of each, then the mean; and the logarithm of the mean"),
 }
