@@ -121,30 +121,26 @@ def check(key: str, answer: Any) -> bool:
     ``key`` is an entry of ``CHECKS`` in ``course/checks/page_NN.py``, NN being what it starts with.
     """
     judge: Check = import_module(f"course.checks.page_{key[:2]}").CHECKS[key]
-    failed, passed = "", False
+    passed = False
     try:
         if answer is None:
             raise NotTried
         for must, is_so in judge(answer):
             if not is_so:
-                failed = must
-                break
+                raise Refused(must)
             passed = True
-    except NotTried as reason:
-        if not passed:
-            print(f"{key}: not tried yet")
-            return False
-        failed = str(reason)
-    except Refused as reason:
-        failed = str(reason)
+    except (NotTried, Refused) as reason:
+        untried = isinstance(reason, NotTried) and not passed
+        print(f"{key}: not tried yet" if untried else f"{key}: not yet: {reason}")
+        return False
     except Exception as error:  # a mistake in the reader's function: show that, not the lines of the check
         trace = error.__traceback__
         while trace and trace.tb_frame.f_code is not ask.__code__:
             trace = trace.tb_next
         error.__traceback__ = trace.tb_next if trace else error.__traceback__
         raise
-    print(f"{key}: not yet: {failed}" if failed else f"{key}: right")
-    return not failed
+    print(f"{key}: right")
+    return True
 
 
 def sheet(page: Any) -> Any:

@@ -54,8 +54,7 @@ class Batches:
         random = np.random.default_rng((1, seed, step))
         top, left = random.integers((SIDE - self.patch) // self.scale + 1, size=(2, self.batch_size)) * self.scale
         flip = (random.random(self.batch_size) < 0.5) & self.flip
-        whole = rows[np.concatenate(chosen)], top, left, flip
-        return [part[self.rank :: self.world_size] for part in whole]
+        return [part[self.rank :: self.world_size] for part in (rows[np.concatenate(chosen)], top, left, flip)]
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """LR ``[b, 3, patch / scale, patch / scale]`` and HR ``[b, 3, patch, patch]`` of a step on the device.

@@ -1,8 +1,5 @@
-"""HR to LR, and the interpolations back.
-
-Resampling by a fixed kernel is linear and separable, so the LR picture is ``A @ hr @ B.T`` with one small
-matrix for the rows and one for the columns. The pages draw these matrices; the code multiplies by them.
-"""
+"""HR to LR, and the interpolations back. Resampling by a fixed kernel is linear and separable: the LR picture is
+``A @ hr @ B.T``, with a small matrix for the rows and one for the columns, which the pages draw."""
 
 from collections.abc import Callable
 from functools import lru_cache

@@ -11,13 +11,13 @@ from srlib.images.degrade import placed
 from srlib.models.folding import Folding
 
 
-def icnr_(weight: Tensor, scale: int, init: Callable[[Tensor], Tensor] = nn.init.kaiming_normal_) -> Tensor:
+def icnr_(weight: Tensor, scale: int) -> Tensor:
     """Fill ``[C * scale^2, in, k, k]`` so that the scale^2 sub-kernels of each channel are equal: it starts as
     nearest-neighbour upsampling, without a grid (Aitken et al. 2017, arXiv 1707.02937, section 3)."""
     if weight.shape[0] % scale**2:
         raise ValueError(f"{weight.shape[0]} output channels are no multiple of scale^2 = {scale**2}")
     with torch.no_grad():
-        kernel = init(torch.empty_like(weight[:: scale**2]))
+        kernel = nn.init.kaiming_normal_(torch.empty_like(weight[:: scale**2]))
         return weight.copy_(kernel.repeat_interleave(scale**2, dim=0))
 
 

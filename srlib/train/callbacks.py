@@ -1,5 +1,4 @@
-"""What happens around a training step: validation, stopping, saving, the bar. Each is one small class.
-At the end what is checked once, before the first step: whether a batch fits into a GPU's memory."""
+"""What happens around a training step, a small class each; before the first: whether a batch fits into memory."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, contextmanager, nullcontext

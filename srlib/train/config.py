@@ -19,16 +19,10 @@ OPTIMISERS = ("adam", "muon")
 # what `options` may hold: the arguments of srlib.models.upscaler that a task does not decide
 _BY_TASK = ("in_channels", "out_channels", "scale", "return")
 MODEL_OPTIONS = {name: hint for name, hint in get_type_hints(upscaler).items() if name not in _BY_TASK}
-_OPTION_LIMITS: dict[str, dict[str, Any]] = {
-    "body": {"choices": BODIES},
-    "head": {"choices": tuple(HEADS)},
-    "skip": {"choices": tuple(INTERPOLATIONS)},
-    "init": {"choices": tuple(INITIALISATIONS)},
-    "width": {"low": 1},
-    "depth": {"low": 0},
-    "dropout": {"low": 0, "below": 1},
-    "leak": {"low": 0, "below": 1},
-}
+_CHOICES = {"body": BODIES, "head": HEADS, "skip": INTERPOLATIONS, "init": INITIALISATIONS}
+_OPTION_LIMITS: dict[str, dict[str, Any]] = {name: {"choices": tuple(of)} for name, of in _CHOICES.items()}
+_OPTION_LIMITS |= {"width": {"low": 1}, "depth": {"low": 0}}
+_OPTION_LIMITS |= {name: {"low": 0, "below": 1} for name in ("dropout", "leak")}
 
 
 def _field(default: Any, help: str, **limits: Any) -> Any:

@@ -18,7 +18,6 @@ from srlib.upscale.tiles import TILE, Enlarger
 
 SHIPPED = Path(__file__).with_name("weights")
 Photo = TypeVar("Photo", Image.Image, np.ndarray, Tensor)
-Network = str | Path | nn.Module
 
 
 def find_weights(model: str | Path, runs: str | Path = "runs") -> Path:
@@ -50,8 +49,8 @@ def load_network(model: str | Path, runs: str | Path = "runs") -> tuple[nn.Modul
 
 
 def upscale(
-    image: Photo, model: Network = "base", *, self_ensemble: bool = False, consistent: bool = False,
-    tile: int = TILE, device: str = "auto",
+    image: Photo, model: str | Path | nn.Module = "base", *, self_ensemble: bool = False,
+    consistent: bool = False, tile: int = TILE, device: str = "auto",
 ) -> Photo:  # fmt: skip
     """A photo enlarged, 4 times by the shipped networks, as the kind of thing that it was.
 

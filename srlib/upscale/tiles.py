@@ -15,6 +15,7 @@ from srlib.device import exact_float32
 from srlib.errors import UsageError
 from srlib.images.color import to_gray
 from srlib.images.degrade import upsample
+from srlib.models.networks import Consistent
 
 TILE = 256  # side in pixels of the photo; only speed and memory depend on it
 ACCEPTED = "an image, an array [h, w] or [h, w, C] of uint8, uint16, float32, or a float tensor [..., C, h, w]"
@@ -79,13 +80,13 @@ class Enlarger:
         if tile < 1:
             raise UsageError(f"a tile must have at least 1 pixel a side, got {tile}")
         network = models.folded(network).eval()
-        self.scale, seen = reach(models.Consistent(network) if consistent else network)
+        self.scale, seen = reach(Consistent(network) if consistent else network)
         self.margin = max(seen, 2)  # 2 for the bicubic interpolation of alpha
         self.tile, self.device = tile, device
         self.least = 1 if isinstance(network, models.PerChannel) else 3  # channels that it takes
         network = network.to(device).to(memory_format=torch.channels_last)
         network = models.SelfEnsemble(network) if self_ensemble else network
-        self.network = models.Consistent(network) if consistent else network
+        self.network = Consistent(network) if consistent else network
 
     def image(self, image: Image.Image) -> Image.Image:
         """An image of mode L, LA, RGB, RGBA or I;16, enlarged in the same mode."""
