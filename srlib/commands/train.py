@@ -101,10 +101,9 @@ def main(args: argparse.Namespace) -> int:
     except RuntimeError as error:
         if world == 1 or isinstance(error, DataError):
             raise
-        raise DataError(
-            f"process {rank} of {world} stops ({str(error).splitlines()[0]}): where another one has ended first, "
-            f"its message says why. What {last} holds is good: --resume goes on from there"
-        ) from error
+        stops = f"process {rank} of {world} stops ({str(error).splitlines()[0]})"
+        todo = f"its message says why. What {last} holds is good: --resume goes on from there"
+        raise DataError(f"{stops}: where another one has ended first, {todo}") from error
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()

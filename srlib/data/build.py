@@ -1,8 +1,5 @@
-"""From the name of some photos to their store: opened where it is, or built there first.
-
-A store is a folder: squares in ``images.npy``, what is done in ``photos.npy``, names and splits in ``store.json``.
-It is filled as ``NAME.partial`` and renamed when it is whole; an interrupted build goes on.
-"""
+"""From the name of some photos to their store: a folder of squares in ``images.npy``, names and splits in
+``store.json``. It is filled as ``NAME.partial``, with what is done in ``photos.npy``, and renamed when whole."""
 
 import hashlib
 import json
@@ -89,7 +86,7 @@ def open_source(source: Source, runs: str | Path, crop: str, max_bad: float, ver
 
 
 def build_store(source: Source, crop: str, target: Path, max_bad: float) -> None:
-    """Make the store ``target``, or finish making it. Nobody else may do so at the same time. Errors as above."""
+    """Make the store ``target``, or finish it after an interruption. Nobody else may do so at the same time."""
     partial = target.with_name(target.name + ".partial")
     try:
         shutil.rmtree(target, ignore_errors=True)  # if it is there, it is damaged

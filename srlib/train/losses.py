@@ -72,8 +72,7 @@ class Adversarial:
     Each call first takes one step of the discriminator on (output, target), then returns
     ``mse + weight * softplus(-D(output))``, the non-saturating loss of Goodfellow et al. 2014; so it can stand
     where any loss stands. Its own state is in no checkpoint: a resumed training starts with a new discriminator.
-    ``history`` has one dict per call: ``loss`` of the discriminator, and the mean probabilities ``photo`` and
-    ``output`` with which it takes either for a photo. ``learning_rate`` and ``seed`` are the discriminator's.
+    ``learning_rate``, ``width`` and ``seed`` are the discriminator's.
     """
 
     def __init__(self, weight: float, learning_rate: float = 5e-4, width: int = 32, seed: int = 0) -> None:
@@ -100,5 +99,5 @@ class Adversarial:
 
     @property
     def history(self) -> list[dict[str, float]]:
-        """One dict per call so far."""
+        """One dict per call: its ``loss``, and the mean probability that ``photo`` and ``output`` are photos."""
         return [dict(zip(("loss", "photo", "output"), row.tolist())) for row in self._log]
