@@ -136,8 +136,7 @@ def history(histories: Mapping[str, list[dict]], reference: tuple[str, float]) -
 
 
 def radial_spectrum(pictures: Tensor, bins: int = 44) -> tuple[np.ndarray, np.ndarray]:
-    """Spatial frequency in cycles per pixel, 0 to 0.5, and power in dB, averaged over directions and pictures
-    ``[N, C, H, W]``."""
+    """Frequency in cycles per pixel, 0 to 0.5, and power in dB, mean over directions and ``[N, C, H, W]``."""
     power = power_spectrum(pictures).mean(dim=0).cpu().numpy()
     radius = np.hypot.outer(*map(np.fft.fftfreq, power.shape))
     inside = radius < 0.5
@@ -147,8 +146,7 @@ def radial_spectrum(pictures: Tensor, bins: int = 44) -> tuple[np.ndarray, np.nd
 
 
 def spectrum_picture(picture: Tensor) -> Tensor:
-    """The log power spectrum of ``[C, H, W]`` as a gray picture ``[1, H, W]``, zero frequency in the middle and
-    black 70 dB below the strongest."""
+    """Log power of ``[C, H, W]`` as ``[1, H, W]``, frequency 0 in the middle, black 70 dB below the most."""
     power = torch.fft.fftshift(power_spectrum(picture[None])[0])
     level = 10 * torch.log10(power + 1e-20)
     return ((level - level.max()) / 70 + 1).clamp(0, 1).float()[None]

@@ -53,8 +53,7 @@ def opened(data: bytes) -> Iterator[Image.Image]:
 
 
 def read(data: bytes, least: int = 0) -> Image.Image:
-    """A photo upright and in RGB; with ``least`` a large JPEG is decoded smaller, and faster, to no side below it.
-    Raises BadPhoto."""
+    """A photo upright and in RGB, or BadPhoto; with ``least`` a JPEG is read smaller, to no side below it."""
     with opened(data) as image:
         if least:
             image.draft(image.mode, (least, least))

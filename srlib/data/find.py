@@ -77,8 +77,7 @@ def any_folder(root: Path) -> Source:
 def split_of(path: str) -> str:
     """The split of a photo in any folder, by a hash of its relative path: 80 % train, 10 % val, 10 % test.
 
-    So a photo stays where it is however the folder grows. Of Unicode the composed form (NFC) counts, in which
-    macOS, Linux and Windows agree.
+    So a photo stays where it is however the folder grows. Systems agree on Unicode's composed form (NFC).
     """
     plain = unicodedata.normalize("NFC", path).encode(errors="surrogatepass")
     place = int.from_bytes(hashlib.blake2b(plain, digest_size=8).digest(), "big") / 2**64

@@ -11,8 +11,7 @@ from srlib.images.color import to_gray
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric for RGB pictures ``[N, 3, H, W]`` in [0, 1], 176 pixels or more a side for MS-SSIM, to ``[N]``.
-    ValueError for other shapes."""
+    """RGB ``[N, 3, H, W]`` in [0, 1], sides from 176 on for MS-SSIM, to ``[N]``; ValueError for other shapes."""
 
     function: str
     higher_is_better: bool

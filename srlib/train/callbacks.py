@@ -120,8 +120,7 @@ def fits(attempt: Callable[[int], object], size: int) -> bool:
 
 
 def stop_if_too_large(trainer: "Trainer") -> None:
-    """Try the largest batch to come on copies of network and loss. UsageError on every rank if one of them has no
-    room, with a size that fits."""
+    """Try the largest batch to come, on copies. UsageError on all ranks if one lacks room, with what fits."""
     config, trial = trainer.config, copy(trainer)
     trial.network, trial.loss = deepcopy((trainer.model, trainer.loss))
     side, (channels, out) = max(config.patch, config.late_patch), TASKS[config.task]

@@ -39,8 +39,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict:
 
 
 def take_up(path: Path, trainer: "Trainer") -> None:
-    """Go on with an interrupted training; UsageError where it is one of another config, with the differences, or
-    of another version."""
+    """Go on with an interrupted training; UsageError for another config, with the differences, or version."""
     state, here = load(path, trainer.device), asdict(trainer.config)
     there = state["config"]
     if lines := [f"  {k}: {there.get(k)!r} there, {v!r} here" for k, v in here.items() if there.get(k) != v]:
@@ -52,8 +51,7 @@ def take_up(path: Path, trainer: "Trainer") -> None:
 
 
 def run_in(folder: Path, trainer: "Trainer", resume: bool) -> str:
-    """Train to the end, from ``last.pt`` to ``resume``; write ``history.json``, then ``model.pt`` (averages).
-    What was done in one line."""
+    """Train to the end, from ``last.pt`` to ``resume``; write ``history.json``, ``model.pt``. What was done."""
     if resume:
         take_up(folder / "last.pt", trainer)
     trainer.run()
