@@ -6,6 +6,7 @@ To add a layout, add it to LAYOUTS in tests/test_data_find.py and make :func:`la
 import re
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image
@@ -75,8 +76,6 @@ def fetch(folder: str | Path) -> None:
 
 
 def _is_aligned(file: Path) -> bool:
-    try:
-        with Image.open(file) as image:
-            return image.size == ALIGNED
-    except OSError:
-        return False
+    with suppress(OSError), Image.open(file) as image:
+        return image.size == ALIGNED
+    return False
