@@ -57,8 +57,7 @@ def expect(runs: Sequence[Path], expected: Path = EXPECTED) -> list[Path]:
     """Write what finished runs of the same photos and budget found into ``expected/``.
 
     Runs on the sample become ``sample-<budget>.json``; of runs on other photos each page that prints such numbers
-    gets a file of its own (``FAR``), which names no folder of this machine.
-    """
+    gets a file of its own (``FAR``), which names no folder of this machine."""
     about = [json.loads((run / "environment.json").read_text("utf-8")) for run in runs]
     ledgers = [json.loads((run / "results.json").read_text("utf-8")) for run in runs]
     if len({(run["data"], run["budget"]) for run in about}) > 1:

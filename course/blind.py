@@ -1,8 +1,7 @@
 """Page 05's test: which of three pictures differs? Its rules, and the page's piece of HTML that asks in a browser.
 
 An adaptive staircase (Levitt 1971) for each kind of distortion, and a threshold with an interval from all answers.
-``abx.js`` follows the same rules; here they are tested with simulated readers.
-"""
+``abx.js`` follows the same rules; here they are tested with simulated readers."""
 
 import base64
 import json
@@ -46,8 +45,7 @@ class Staircase:
     """The next PSNR to show, in dB, and all (dB, right) so far.
 
     Harder by a step after two right answers in a row, easier after a wrong one; before the first wrong one every
-    right answer makes it harder. The step is halved where the direction turns.
-    """
+    right answer makes it harder. The step is halved where the direction turns."""
 
     def __init__(self) -> None:
         self.level, self.step = RULES["start"], RULES["steps"][0]
@@ -117,8 +115,7 @@ def sheet(
 ) -> tuple[Figure, str]:  # fmt: skip
     """The test on paper: numbered triples, a kind and a level each, and the places of the odd ones.
 
-    ``distort`` maps a kind to a function of a photo ``[3, side, side]`` and a PSNR in dB.
-    """
+    ``distort`` maps a kind to a function of a photo ``[3, side, side]`` and a PSNR in dB."""
     random, triples, key = np.random.default_rng(seed), [], ""
     asked = [(kind, level) for kind in distort for level in levels]
     for number, which in enumerate(random.permutation(len(asked))):

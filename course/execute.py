@@ -27,8 +27,7 @@ class PageFailed(DataError):
 def kernels(log: Path, fresh: float = 0.0, precision: str = "auto") -> Iterator[TextIO]:
     """Set the environment that kernels inherit, and append to ``log``, which is yielded, what goes to stderr.
 
-    Networks trained before ``fresh``, in seconds since 1970, are trained again.
-    """
+    Networks trained before ``fresh``, in seconds since 1970, are trained again."""
     before, stderr = dict(os.environ), os.dup(2)
     for name in ("SRLIB_BUDGET", "MPLBACKEND", "JUPYTER_PATH"):
         os.environ.pop(name, None)  # the test runner's, no figures, other kernels
@@ -54,8 +53,7 @@ def execute(source: Path, output: Path, parameters: Mapping[str, Any], label: st
     """Execute a page into ``output``, tidied and stamped; PageFailed leaves it there with the error in it.
 
     ``parameters`` are injected after the page's own; none leaves the page as it is, at the budget ``quick``. The
-    progress bar shows ``label``; without a terminal a line at the start and one at the end do.
-    """
+    progress bar shows ``label``; without a terminal a line at the start and one at the end do."""
     if not (terminal := sys.stdout.isatty()):
         print(f"{label} ...", flush=True)
     start, started, limit = time.monotonic(), [0], LIMIT[parameters.get("BUDGET", "quick")]

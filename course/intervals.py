@@ -49,8 +49,7 @@ def verdicts(differences: dict[str, np.ndarray], *, margin: float = MARGIN) -> d
     Each gets ``mean``, ``low``, ``high`` and its :func:`verdict`; an open one also ``seeds``, about how many would
     settle it (0: no number of seeds, more images are needed). Seeds and images both count as drawn at random; the
     interval is Student's, with a degree of freedom per seed but one. Holm's correction (1979): of k differences
-    the clearest has to hold at 1 - 0.05 / k, the next at 1 - 0.05 / (k - 1), until one does not.
-    """
+    the clearest has to hold at 1 - 0.05 / k, the next at 1 - 0.05 / (k - 1), until one does not."""
     found = {}
     for name, values in differences.items():
         delta = np.atleast_2d(np.asarray(values, dtype=np.float64))

@@ -72,8 +72,7 @@ class Page:
     def record(self, key: str, value: float | int | str | bool, unit: str = "") -> None:
         """Put a headline number into the ledger, anew where a cell is run again.
 
-        ValueError: the key does not start with the page's number, as "02.gain" does.
-        """
+        ValueError: the key does not start with the page's number, as "02.gain" does."""
         if not key.startswith(f"{self.name[:2]}."):
             raise ValueError(f"key {key!r} must start with {self.name[:2]}.")
         value = value.item() if isinstance(value, np.generic | torch.Tensor) else value
@@ -82,8 +81,7 @@ class Page:
     def claim(self, text: str, ok: bool, detail: str = "") -> None:
         """State what training is expected to show; AssertionError where it is asserted and does not hold.
 
-        It is asserted on the sample from ``quick`` on, reported on other data, and not decided at ``smoke``.
-        """
+        It is asserted on the sample from ``quick`` on, reported on other data, and not decided at ``smoke``."""
         if self.budget == "smoke":
             print(f"{text}: not decided at smoke")
             return
@@ -106,8 +104,7 @@ def open_page(name: str, *, data: str, budget: str, seed: int, device: str, runs
 
     ``SRLIB_BUDGET`` overrides the budget (for nbval, which cannot set parameters), ``SRLIB_PRECISION`` forces
     float32 or bfloat16, ``SRLIB_FRESH`` is the start of a run that reuses no older network. UsageError: an unknown
-    budget, device, precision or folder, or a seed that is no whole number.
-    """
+    budget, device, precision or folder, or a seed that is no whole number."""
     if (override := os.environ.get("SRLIB_BUDGET") or budget) != budget:
         print(f"SRLIB_BUDGET is set: budget {override!r} instead of {budget!r}")
         budget = override

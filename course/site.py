@@ -1,7 +1,6 @@
 """``python -m course site``: executed pages and the texts of ``site/`` as web pages that need no network.
 
-Sphinx does it, in a process of its own; its configuration is ``site/conf.py``.
-"""
+Sphinx does it, in a process of its own; its configuration is ``site/conf.py``."""
 
 import argparse
 import json
@@ -42,8 +41,7 @@ def main(args: argparse.Namespace) -> int:
 def build(where: Path, output: Path, *, demo: bool = False) -> str:
     """Write the site of the pages in a folder into ``output``, which may be that folder.
 
-    With ``demo`` the demo is a part of it, and warnings are errors. What went wrong, empty if nothing did.
-    """
+    With ``demo`` the demo is a part of it, and warnings are errors. What went wrong, empty if nothing did."""
     with TemporaryDirectory() as temporary:
         source = Path(temporary) / "source"
         shutil.copytree(TEXTS, source, ignore=None if demo else shutil.ignore_patterns(*DEMO))

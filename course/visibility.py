@@ -50,8 +50,7 @@ MODELS: dict[str, Callable[[float, float], float]] = {"Barten 2003": barten, "ca
 class Screen:
     """An sRGB screen: 24 inches, 1920 x 1080, seen from 60 cm, unless said otherwise.
 
-    ``white`` is its luminance in cd/m^2, ``zoom`` the screen pixels to a pixel of the picture.
-    """
+    ``white`` is its luminance in cd/m^2, ``zoom`` the screen pixels to a pixel of the picture."""
 
     pixels_per_degree: float = 37.8
     white: float = 200.0
@@ -94,7 +93,6 @@ def staircase() -> None:
     """Display the test: which of two squares has a grid?
 
     Three right answers make it fainter, a wrong one stronger, which settles where 79 % are right (Levitt 1971).
-    It runs in the browser alone and keeps nothing.
-    """
+    It runs in the browser alone and keeps nothing."""
     rungs = [{"name": name, "size": size(pattern), "pattern": pattern} for name, pattern in RUNGS.items()]
     widgets.show("staircase", rungs=rungs)

@@ -8,7 +8,6 @@ models    bodies, heads, folding, transposed convolution <-> convolution and shu
 measure   PSNR with every convention, SSIM, library metrics, grid meters, the evaluator
 train     the config, the loop and its callbacks, optimisers, losses, checkpoints, experiments
 upscale   a photo through a network in tiles, photo files, shipped weights, export
-commands  ``python -m srlib cache|train|evaluate|upscale|export``
-"""
+commands  ``python -m srlib cache|train|evaluate|upscale|export``"""
 
 __version__ = "0.2.0"

@@ -26,8 +26,7 @@ def choose_precision(device: torch.device, wanted: str = "auto") -> tuple[torch.
     """The precision of training, and the reason in words. UsageError: an unknown name.
 
     ``auto`` takes bfloat16 where the hardware multiplies it natively and is about twice as fast by it: CUDA from
-    compute capability 8.0 on, CPUs with AMX or AVX512-BF16. Elsewhere bfloat16 is slower, and it takes float32.
-    """
+    compute capability 8.0 on, CPUs with AMX or AVX512-BF16. Elsewhere bfloat16 is slower, and it takes float32."""
     known("precision", wanted, PRECISIONS)
     if wanted != "auto":
         return getattr(torch, wanted), f"{wanted} as asked"

@@ -59,8 +59,7 @@ class Batches:
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """LR ``[b, 3, patch / scale, patch / scale]`` and HR ``[b, 3, patch, patch]`` of a step on the device.
 
-        b = batch_size / world_size; float32 in [0, 1], LR rounded to 8 bits.
-        """
+        b = batch_size / world_size; float32 in [0, 1], LR rounded to 8 bits."""
         return pair(self.crops(step), self.kernel, self.scale, round_lr=True)
 
     def crops(self, step: int) -> Tensor:

@@ -44,8 +44,7 @@ def open_store(
     shrunk) and "tiles" (all of it, at a half and a quarter). ``max_bad`` percent of them may be unreadable.
 
     UsageError: no such folder, no photos in it, CelebA without its partition file, a crop that is not for it.
-    DataError: too many bad photos, or no room on the disk.
-    """
+    DataError: too many bad photos, or no room on the disk."""
     if str(data) != "sample":
         return open_source(find_source(data), runs, crop, max_bad)
     check_crop(crop, "folder")

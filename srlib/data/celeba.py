@@ -1,7 +1,6 @@
 """CelebA (Liu, Luo, Wang and Tang, ICCV 2015) as published, or as torchvision and Kaggle unpack it, also in part.
 
-To add a layout, add it to LAYOUTS in tests/test_data_find.py and make :func:`layout` find it.
-"""
+To add a layout, add it to LAYOUTS in tests/test_data_find.py and make :func:`layout` find it."""
 
 import re
 from collections import Counter
@@ -49,8 +48,7 @@ def layout(root: Path, paths: Iterable[str]) -> tuple[str, Path] | None:
 def read_partition(path: Path) -> dict[str, str]:
     """The official split: a photo's name without its extension to "train", "val" or "test".
 
-    UsageError names the first line that is not a name and 0, 1 or 2.
-    """
+    UsageError names the first line that is not a name and 0, 1 or 2."""
     table: dict[str, str] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
         words = line.replace(",", " ").split()

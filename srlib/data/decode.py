@@ -1,7 +1,6 @@
 """The bytes of a photo to RGB pixels, or the reason why not. The bytes decide what a file is, not its name.
 
-EXIF orientation is applied, colour profiles are not. Transparency is laid over white, 16 bits are scaled to 8.
-"""
+EXIF orientation is applied, colour profiles are not. Transparency is laid over white, 16 bits are scaled to 8."""
 
 import io
 import threading

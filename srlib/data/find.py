@@ -77,8 +77,7 @@ def any_folder(root: Path) -> Source:
 def split_of(path: str) -> str:
     """The split of a photo in any folder, by a hash of its relative path: 80 % train, 10 % val, 10 % test.
 
-    So a photo stays where it is however the folder grows. Systems agree on Unicode's composed form (NFC).
-    """
+    So a photo stays where it is however the folder grows. Systems agree on Unicode's composed form (NFC)."""
     plain = unicodedata.normalize("NFC", path).encode(errors="surrogatepass")
     place = int.from_bytes(hashlib.blake2b(plain, digest_size=8).digest(), "big") / 2**64
     return "train" if place < 0.8 else "val" if place < 0.9 else "test"

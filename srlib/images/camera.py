@@ -1,7 +1,6 @@
 """What a camera and a picture file do besides shrinking: blur, noise and JPEG, in batches on the device.
 
-Pictures are floats ``[N, C, H, W]`` in [0, 1]; a strength is one number, or a tensor ``[N]`` with one for each.
-"""
+Pictures are floats ``[N, C, H, W]`` in [0, 1]; a strength is one number, or a tensor ``[N]`` with one for each."""
 
 import math
 
@@ -54,8 +53,7 @@ def jpeg(x: Tensor, quality: float | Tensor, subsample: bool = True) -> Tensor:
     """RGB ``[N, 3, H, W]`` through JPEG of a quality of 1 to 100 (libjpeg's scale) and back, in 8-bit levels.
 
     ``subsample``: chroma at half the resolution (4:2:0), averaged and drawn through linearly, as libjpeg does.
-    libjpeg differs where a coefficient lies half-way between two steps. Rounding has no gradient.
-    """
+    libjpeg differs where a coefficient lies half-way between two steps. Rounding has no gradient."""
     height, width = x.shape[-2:]
     x = F.pad(round_8bit(x), (0, -width % 16, 0, -height % 16), mode="replicate")
     full = (x.shape[-2], x.shape[-1])

@@ -35,8 +35,7 @@ def to_ycbcr(rgb: Tensor, *, limited: bool) -> Tensor:
     """RGB to YCbCr, ``[..., 3, H, W]``, all three channels scaled so that 1 is level 255.
 
     ``limited`` maps Y to [16, 235] / 255, as MATLAB's ``rgb2ycbcr`` and most papers of the field do; else it has
-    JPEG's full range. Cb and Cr are centred on 128 / 255.
-    """
+    JPEG's full range. Cb and Cr are centred on 128 / 255."""
     matrix, _, offset = _parts(rgb, limited)
     return torch.einsum(_MIX, matrix, rgb) + offset[..., None]
 

@@ -54,8 +54,7 @@ def resize_matrix(size: int, new_size: int, interpolation: str, antialias: bool 
 
     Pixel centres lie at half-integers. With ``antialias`` the kernel is stretched when shrinking, as in Pillow and
     MATLAB's ``imresize``; "nearest", a box, is then the mean over an area. Taps outside are dropped and the rest
-    renormalised, as in Pillow, so rows sum to 1. ValueError for an unknown interpolation or a size below 1.
-    """
+    renormalised, as in Pillow, so rows sum to 1. ValueError for an unknown interpolation or a size below 1."""
     known("interpolation", interpolation, INTERPOLATIONS)
     if size < 1 or new_size < 1:
         raise ValueError(f"sizes must be at least 1, got {size} -> {new_size}")
@@ -82,8 +81,7 @@ def degrade_matrix(size: int, kernel: str, scale: int) -> Tensor:
 
     ``bicubic``: antialiased, a = -0.5 (Pillow; MATLAB but for the border). ``lecture``: the Gaussian pyramid of
     scikit-image, which the lecture project used. ``area``: the mean of scale x scale pixels. ``decimate``: every
-    scale-th pixel, the one at ``scale // 2``. ValueError for an unknown kernel or a size that is no multiple.
-    """
+    scale-th pixel, the one at ``scale // 2``. ValueError for an unknown kernel or a size that is no multiple."""
     known("kernel", kernel, KERNELS)
     if scale < 1 or size % scale:
         raise ValueError(f"a side of {size} pixels is no multiple of the scale {scale}: crop it first")
@@ -121,8 +119,7 @@ def degrade(hr: Tensor, kernel: str, scale: int, *, round_lr: bool) -> Tensor:
     """The LR picture ``[..., H / scale, W / scale]`` of an HR picture ``[..., H, W]`` in [0, 1].
 
     ``kernel`` and errors as in :func:`degrade_matrix`. ``round_lr`` rounds to 8 bits, as in an LR file: explicit,
-    since it costs up to 0.1 dB at high PSNR and since papers differ.
-    """
+    since it costs up to 0.1 dB at high PSNR and since papers differ."""
     lr = _apply(hr, degrade_matrix, *((size, kernel, scale) for size in hr.shape[-2:]))
     return round_8bit(lr) if round_lr else lr
 
@@ -137,6 +134,5 @@ def least_norm(lr: Tensor, kernel: str, scale: int, reach: int = 8) -> Tensor:
     """The smallest HR picture (by its squares) that :func:`degrade` shrinks to ``lr``, ``[..., h, w]``.
 
     By the pseudo-inverse of the matrix of each axis. Its entries fade with the distance; those of more than
-    ``reach`` LR pixels are left out, which for bicubic changes the shrunken picture by 2e-5 of its range.
-    """
+    ``reach`` LR pixels are left out, which for bicubic changes the shrunken picture by 2e-5 of its range."""
     return _apply(lr, _inverse_matrix, *((size, kernel, scale, reach) for size in lr.shape[-2:]))

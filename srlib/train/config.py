@@ -35,8 +35,7 @@ class TrainConfig:
     """Everything that shapes a training; each field is an option of ``srlib train``.
 
     ``options`` go to :func:`srlib.models.build`. ``loss`` is a key of ``srlib.train.losses.LOSSES``, or the name
-    of the callable that is given to the trainer. UsageError names a field of a wrong type or out of its range.
-    """
+    of the callable that is given to the trainer. UsageError names a field of a wrong type or out of its range."""
 
     model: str = _field("residual", "which network", choices=tuple(MODELS))
     task: str = _field("rgb-rgb", "what it sees and makes", choices=tuple(TASKS))

@@ -57,8 +57,7 @@ def discriminator(width: int = 32) -> nn.Sequential:
     """A small patch discriminator: ``[N, 3, H, W]`` to logits ``[N, 1, H / 8, W / 8]``, high for photos.
 
     It sees only detail; all else is in the LR picture too. Each logit judges 22 x 22 pixels (Isola et al. 2017).
-    Spectral normalisation bounds how fast a logit can change (Miyato et al. 2018).
-    """
+    Spectral normalisation bounds how fast a logit can change (Miyato et al. 2018)."""
     bounded = nn.utils.parametrizations.spectral_norm
     layers: list[nn.Module] = [Detail()]
     for cin, cout in ((3, width), (width, 2 * width), (2 * width, 2 * width)):
@@ -72,8 +71,7 @@ class Adversarial:
     Each call first takes one step of the discriminator on (output, target), then returns
     ``mse + weight * softplus(-D(output))``, the non-saturating loss of Goodfellow et al. 2014; so it can stand
     where any loss stands. Its own state is in no checkpoint: a resumed training starts with a new discriminator.
-    ``learning_rate``, ``width`` and ``seed`` are the discriminator's.
-    """
+    ``learning_rate``, ``width`` and ``seed`` are the discriminator's."""
 
     def __init__(self, weight: float, learning_rate: float = 5e-4, width: int = 32, seed: int = 0) -> None:
         self.weight, self.settings = weight, (weight, learning_rate, width, seed)

@@ -10,8 +10,7 @@ def orthogonalised(matrices: Tensor) -> Tensor:
     """The nearest matrices with all singular values 1, roughly: ``[n, rows, columns]`` to the same.
 
     Five steps of a Newton-Schulz iteration with the coefficients of Jordan 2024. They are chosen to be quick,
-    not exact: singular values end between 0.7 and 1.2, and those below about 1e-3 of the norm lag behind.
-    """
+    not exact: singular values end between 0.7 and 1.2, and those below about 1e-3 of the norm lag behind."""
     a, b, c = 3.4445, -4.7750, 2.0315
     upright = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if upright else matrices
@@ -29,8 +28,7 @@ class Muon(torch.optim.Optimizer):
     directions; Adam, which scales number by number, evens them only in part. Here the momentum goes through
     :func:`orthogonalised`, and all directions move about equally far. The step is scaled by 0.2 sqrt(larger
     side), the size of Adam's, so that Adam's learning rates serve (Liu et al. 2025, arXiv 2502.16982).
-    ``torch.optim.Muon`` is the same for matrices, and takes no kernels.
-    """
+    ``torch.optim.Muon`` is the same for matrices, and takes no kernels."""
 
     def __init__(self, kernels: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:
         alike: dict[torch.Size, list[Tensor]] = {}
@@ -74,8 +72,7 @@ class Average:
     """Exponential moving average of weights (Polyak), with a warm-up so that step 0 does not linger.
 
     ``torch.optim.swa_utils.AveragedModel`` keeps its count on the device and reads it back at every update, which
-    makes a GPU wait; here the step is a plain number.
-    """
+    makes a GPU wait; here the step is a plain number."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.model, self.decay = model.requires_grad_(False), decay
