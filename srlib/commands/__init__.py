@@ -5,7 +5,6 @@ given, since a GPU machine may lack what the other commands need."""
 
 import argparse
 import sys
-from collections.abc import Sequence
 from importlib import import_module
 
 from srlib.errors import DataError, UsageError
@@ -19,14 +18,14 @@ COMMANDS = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run one command of ``srlib``; see :func:`dispatch`."""
     return dispatch("srlib", "Single-image super-resolution: data, training, scores, photos.", COMMANDS, argv)
 
 
-def dispatch(prog: str, description: str, commands: dict[str, tuple[str, str]], argv: Sequence[str] | None) -> int:
+def dispatch(prog: str, description: str, commands: dict[str, tuple[str, str]], argv: list[str] | None) -> int:
     """Run one of ``commands``, a name to (module, purpose); 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
-    argv = sys.argv[1:] if argv is None else list(argv)
+    argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(prog=f"python -m {prog}", description=description)
     choices = parser.add_subparsers(dest="command", required=True, metavar="|".join(commands))
     for name, (module, purpose) in commands.items():
