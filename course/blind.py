@@ -1,5 +1,4 @@
 """Page 05's test: which of three pictures differs? Its rules, and the page's piece of HTML that asks in a browser.
-
 An adaptive staircase (Levitt 1971) for each kind of distortion, and a threshold with an interval from all answers.
 ``abx.js`` follows the same rules; here they are tested with simulated readers."""
 

@@ -1,6 +1,5 @@
-"""Predictions that a reader enters, exercises that check themselves, and the pages as work sheets.
-
-An answer that is still None passes, so that Run All goes through a page that nobody has filled in."""
+"""Predictions that a reader enters, exercises that check themselves, and the pages as work sheets. An answer that
+is still None passes, so that Run All goes through a page that nobody has filled in."""
 
 import argparse
 import re

@@ -1,6 +1,5 @@
-"""``python -m course run``: a plain loop over the pages, in a folder that is put in place when all are done.
-
-A finished page carries a stamp, by which the next run of the same command knows it need not be executed again."""
+"""``python -m course run``: a plain loop over the pages, in a folder that is put in place when all are done. A
+finished page carries a stamp, by which the next run of the same command knows it need not be executed again."""
 
 import argparse
 import hashlib

@@ -1,6 +1,5 @@
-"""``python -m course site``: executed pages and the texts of ``site/`` as web pages that need no network.
-
-Sphinx does it, in a process of its own; its configuration is ``site/conf.py``."""
+"""``python -m course site``: executed pages and the texts of ``site/`` as web pages that need no network. Sphinx
+does it, in a process of its own; its configuration is ``site/conf.py``."""
 
 import argparse
 import json

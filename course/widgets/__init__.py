@@ -1,6 +1,5 @@
-"""Figures that move: plain JavaScript in a cell's output, for JupyterLab, a saved page and the site alike.
-
-Each goes beside a figure that stands in for it: where scripts do not run, only a line of text is left of it."""
+"""Figures that move: plain JavaScript in a cell's output, for JupyterLab, a saved page and the site alike. Each
+goes beside a figure that stands in for it: where scripts do not run, only a line of text is left of it."""
 
 import base64
 import io

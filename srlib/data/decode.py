@@ -1,6 +1,5 @@
-"""The bytes of a photo to RGB pixels, or the reason why not. The bytes decide what a file is, not its name.
-
-EXIF orientation is applied, colour profiles are not. Transparency is laid over white, 16 bits are scaled to 8."""
+"""The bytes of a photo to RGB pixels, or the reason why not. The bytes decide what a file is, not its name. EXIF
+orientation is applied, colour profiles are not. Transparency is laid over white, 16 bits are scaled to 8."""
 
 import io
 import threading

@@ -1,6 +1,5 @@
-"""What a camera and a picture file do besides shrinking: blur, noise and JPEG, in batches on the device.
-
-Pictures are floats ``[N, C, H, W]`` in [0, 1]; a strength is one number, or a tensor ``[N]`` with one for each."""
+"""What a camera and a picture file do besides shrinking: blur, noise and JPEG, in batches on the device. Pictures
+are floats ``[N, C, H, W]`` in [0, 1]; a strength is one number, or a tensor ``[N]`` with one for each."""
 
 import math
 

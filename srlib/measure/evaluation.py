@@ -1,5 +1,4 @@
 """The one evaluator, shared by the training loop, the pages and the command: photos to one score per image.
-
 Computed where the network is, chunk by chunk, and in exact float32, so that a GPU and a CPU agree. Photos are
 uint8 RGB ``[N, 3, H, W]``, on the device or not."""
 

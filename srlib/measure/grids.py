@@ -1,6 +1,5 @@
-"""Meters for checkerboard artefacts: without a picture, without a reference, and with one.
-
-A grid of period s is whatever depends on a pixel's phase, its position modulo s. NCHW in [0, 1]; 8-bit levels."""
+"""Meters for checkerboard artefacts: without a picture, without a reference, and with one. A grid of period s is
+whatever depends on a pixel's phase, its position modulo s. NCHW in [0, 1]; 8-bit levels."""
 
 from itertools import product
 

@@ -1,6 +1,5 @@
-"""Picture quality: PSNR with every convention spelled out, SSIM, and a distance between patches.
-
-NCHW floats in [0, 1] give one value per image on their device, without waiting for it, in its widest float."""
+"""Picture quality: PSNR with every convention spelled out, SSIM, and a distance between patches. NCHW floats in
+[0, 1] give one value per image on their device, without waiting for it, in its widest float."""
 
 from typing import Any
 

@@ -1,8 +1,7 @@
-"""A transposed convolution is a convolution and a pixel shuffle, and back again, exactly.
-
-Shi et al. 2016, arXiv 1609.07009, state the equivalence; here it is as an index map. With stride r and padding p,
-output row ``r i + a``, of phase a, reads input row ``i + j - d`` through tap ``t = r (d - j) + a + p``, where
-there is one; columns likewise. Each of the two has its own :class:`Axis`."""
+"""A transposed convolution is a convolution and a pixel shuffle, and back again, exactly. Shi et al. 2016, arXiv
+1609.07009, state the equivalence; here it is as an index map. With stride r and padding p, output row ``r i + a``,
+of phase a, reads input row ``i + j - d`` through tap ``t = r (d - j) + a + p``, where there is one; columns
+likewise. Each of the two has its own :class:`Axis`."""
 
 from dataclasses import astuple, dataclass
 from math import prod

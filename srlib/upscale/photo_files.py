@@ -1,9 +1,7 @@
-"""Picture files as a photographer means them: upright, in their own colours, written all or not at all.
-
-EXIF orientation is applied and its tag removed; the rest of EXIF and the colour profile stay (XMP, IPTC and text
-do not). Gray stays gray, of 16 bits where the format holds it; a palette becomes RGB; transparency stays. CMYK and
-Lab become sRGB, the networks know RGB only. Of 16-bit colour Pillow reads 8; of several frames the first counts.
-"""
+"""Picture files as a photographer means them: upright, in their own colours, written all or not at all. EXIF
+orientation is applied and its tag removed; the rest of EXIF and the colour profile stay (XMP, IPTC and text do
+not). Gray stays gray, of 16 bits where the format holds it; a palette becomes RGB; transparency stays. CMYK and
+Lab become sRGB, the networks know RGB only. Of 16-bit colour Pillow reads 8; of frames the first counts."""
 
 import io
 import warnings
