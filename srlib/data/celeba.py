@@ -24,7 +24,7 @@ def layout(root: Path, paths: Iterable[str]) -> tuple[str, Path] | None:
     """CelebA's folder of photos, relative to ``root``, and its partition file, given all files below ``root``.
 
     Photos lie where most files have names like 000001.jpg, best in a folder img_align_celeba; the partition file
-    anywhere below ``root``, or up to two folders above them. None if nothing looks so; UsageError for half of it.
+    anywhere below ``root``, or up to two folders above them. None if there is neither; UsageError for one alone.
     """
     faces = [path for path in paths if FACE.fullmatch(path)]
     folders = Counter(path.rpartition("/")[0] for path in faces)

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from srlib.images.color import from_ycbcr, to_ycbcr
-from srlib.images.degrade import degrade, placed, resize, round_8bit
+from srlib.images.degrade import degrade, placed, round_8bit, upsample
 
 # The example tables of ITU-T T.81, annex K.1, which nearly every encoder scales.
 _LUMA = (16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56,
@@ -43,26 +43,22 @@ def blur(x: Tensor, sigma: float | Tensor) -> Tensor:
     return F.conv2d(F.conv2d(flat, kernel, groups=len(kernel)), kernel.mT, groups=len(kernel))[0].view_as(x)
 
 
-def noise(x: Tensor, sigma: float | Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Gaussian noise of standard deviation ``sigma`` (1 is level 255), not clamped; PyTorch's draws by default."""
-    return x + _each(sigma, x) * torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
+def noise(x: Tensor, sigma: float | Tensor) -> Tensor:
+    """Gaussian noise of standard deviation ``sigma`` (1 is level 255), not clamped, from PyTorch's generator."""
+    return x + _each(sigma, x) * torch.randn(x.shape, dtype=x.dtype, device=x.device)
 
 
-def jpeg(x: Tensor, quality: float | Tensor, subsample: bool = True) -> Tensor:
+def jpeg(x: Tensor, quality: float | Tensor) -> Tensor:
     """RGB ``[N, 3, H, W]`` through JPEG of a quality of 1 to 100 (libjpeg's scale) and back, in 8-bit levels.
 
-    ``subsample``: chroma at half the resolution (4:2:0), averaged and drawn through linearly, as libjpeg does.
-    libjpeg differs where a coefficient lies half-way between two steps. Rounding has no gradient."""
+    Chroma has half the resolution (4:2:0), averaged and drawn through linearly, as libjpeg does. libjpeg differs
+    where a coefficient lies half-way between two steps. Rounding has no gradient."""
     height, width = x.shape[-2:]
     x = F.pad(round_8bit(x), (0, -width % 16, 0, -height % 16), mode="replicate")
-    full = (x.shape[-2], x.shape[-1])
     luma, chroma = (255 * to_ycbcr(x, limited=False)).round().split((1, 2), dim=1)
     luma_table, chroma_table = placed(_tables, (), x.dtype, x.device)
-    if subsample:
-        chroma = F.avg_pool2d(chroma, 2).round()
-    luma, chroma = _quantised(luma, luma_table, quality), _quantised(chroma, chroma_table, quality)
-    if subsample:
-        chroma = resize(chroma, full, "bilinear")
+    luma = _quantised(luma, luma_table, quality)
+    chroma = upsample(_quantised(F.avg_pool2d(chroma, 2).round(), chroma_table, quality), 2, "bilinear")
     rgb = from_ycbcr(torch.cat([luma, chroma], dim=1) / 255, limited=False)
     return round_8bit(rgb)[..., :height, :width]
 
