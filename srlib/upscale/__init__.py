@@ -20,25 +20,19 @@ SHIPPED = Path(__file__).with_name("weights")
 Photo = TypeVar("Photo", Image.Image, np.ndarray, Tensor)
 
 
-def find_weights(model: str | Path, runs: str | Path = "runs") -> Path:
-    """The checkpoint that a name or a file stands for: what ends in .pt or names a folder is a file; a name is
-    looked for as ``RUNS/NAME/model.pt``, then among the shipped ones. Raises UsageError, with the names there."""
-    path, folder = Path(model).expanduser(), resolve(runs)
-    if path.suffix == ".pt" or len(path.parts) != 1:
-        return path
-    for candidate in (folder / path / "model.pt", SHIPPED / f"{path}.pt"):
-        if candidate.is_file():
-            return candidate
-    shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.pt"))) or "none"
-    own = ", ".join(sorted(file.parent.name for file in folder.glob("*/model.pt"))) or "none"
-    choices = f"choose one shipped ({shipped}), one in {folder} ({own}), or a file"
-    raise UsageError(f"no model {str(model)!r}: {choices}")
-
-
 def load_network(model: str | Path, runs: str | Path = "runs") -> tuple[nn.Module, str]:
-    """The network of a name or file, folded and made to take RGB, and one line that says what it is.
-    Raises UsageError: no such model, no checkpoint, or a network that invents colours."""
-    path = find_weights(model, runs)
+    """The network of a name or file, folded and made to take RGB, and one line that says what it is. What ends in
+    .pt or names a folder is a file; a name is looked for as ``RUNS/NAME/model.pt``, then among the shipped ones.
+    Raises UsageError: no such model, with the names there are; no checkpoint; a network that invents colours."""
+    path, folder = Path(model).expanduser(), resolve(runs)
+    if path.suffix != ".pt" and len(path.parts) == 1:
+        there = [file for file in (folder / path / "model.pt", SHIPPED / f"{path}.pt") if file.is_file()]
+        if not there:
+            shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.pt"))) or "none"
+            own = ", ".join(sorted(file.parent.name for file in folder.glob("*/model.pt"))) or "none"
+            choices = f"choose one shipped ({shipped}), one in {folder} ({own}), or a file"
+            raise UsageError(f"no model {str(model)!r}: {choices}")
+        path = there[0]
     network, config = load_model(path, "cpu")
     if config.task == "gray-rgb":
         why = "a gray-rgb network invents colours instead of enlarging those of the photo"
@@ -57,7 +51,7 @@ def upscale(
     ``image``: a Pillow image, which is turned upright by its EXIF and keeps its profile in ``info``, and its mode
     if that is L, LA, RGB, RGBA or I;16 (else it gets the one that fits); an array ``[h, w]`` or ``[h, w, C]`` of
     uint8, uint16, or float32 in [0, 1]; or a float tensor ``[..., C, h, w]`` in [0, 1]. C is 1 (gray), 2 (gray,
-    alpha), 3 (RGB) or 4 (RGB, alpha); alpha is enlarged by bicubic. ``model``: see :func:`find_weights`, or a
+    alpha), 3 (RGB) or 4 (RGB, alpha); alpha is enlarged by bicubic. ``model``: see :func:`load_network`, or a
     network from RGB to RGB. ``self_ensemble``, ``consistent``, ``tile``: see :class:`Enlarger`.
 
     Raises UsageError: unknown model, device or kind of picture; BadPhoto: 32-bit values out of the usual range."""
