@@ -1,9 +1,11 @@
 """What more than one test file needs: the sample, tiny pages that run in a second, the site, a browser."""
 
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +85,16 @@ def browser() -> Iterator[Any]:
             (pytest.fail if os.environ.get("CI") else pytest.skip)(f"needs Chromium or Chrome: {error.message}")
         yield chromium
         chromium.close()
+
+
+@contextmanager
+def phone(browser: Any, **options: Any) -> Iterator[Any]:
+    """A tab, narrow and without a network; what it is given may ask for nothing and complain of nothing."""
+    with browser.new_context(offline=True, viewport={"width": 390, "height": 844}, **options) as context:
+        page, wrong = context.new_page(), []
+        page.on("request", lambda request: re.match("file|data|blob", request.url) or wrong.append(request.url))
+        page.on("console", lambda message: message.type in ("error", "warning") and wrong.append(message.text))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        yield page
+        assert wrong == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -13,10 +13,7 @@ def code_cells(name: str) -> list[Any]:
 
 
 def definitions(name: str, **given: Any) -> SimpleNamespace:
-    """All imports, functions and classes at the top level of a page's code cells, executed in order.
-
-    ``given`` are constants of the page that they need.
-    """
+    """All imports, functions and classes at the top level of a page's code cells; ``given`` are its constants."""
     kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
     kept = [node for cell in code_cells(name) for node in ast.parse(cell.source).body if isinstance(node, kinds)]
     namespace: dict = {"__name__": name, **given}

@@ -100,12 +100,7 @@ def test_kernels_are_those_of_their_libraries(scale: int) -> None:
 
 @pytest.mark.skipif(not SET5.is_dir(), reason="no Set5 in shared/data/benchmarks")
 def test_bicubic_is_matlabs_up_to_its_rounding_and_scores_as_published() -> None:
-    """MATLAB shrinks the columns first, rounds to 8 bits, and then shrinks the rows: done so, ours is the same.
-
-    Rounded once, as here and in Pillow, about a tenth of the pixels differ by a level. The outermost two LR
-    pixels are left out: there MATLAB mirrors the picture and we renormalise the weights. Scored is limited-range
-    luma, 4 pixels cropped, of MATLAB's LR enlarged.
-    """
+    """MATLAB rounds between columns and rows; its border is mirrored, and left out. Scored is its LR enlarged."""
     gaps, scores = [], []
     for path in sorted((SET5 / "HR_x4").iterdir()):
         paths = path, SET5 / "LR_x4" / path.name.replace("_HR", "_LR")

@@ -140,9 +140,8 @@ def test_results_are_compared_with_what_is_expected(in_process, tiny_series, tmp
     tiny_series()
     monkeypatch.setattr(course_run, "EXPECTED", tmp_path)
     ledgers = [{f"{n}.gain": {"value": value, "unit": "dB"} for n, value in (("01", 1.5), ("05", 9.0))}] * 2
-    write_json(
-        tmp_path / "sample-smoke.json", results.expect(ledgers, "run", "some machine", ["seed 0", "seed 1"])
-    )
+    expected = results.expect(ledgers, "run", "some machine", ["seed 0", "seed 1"])
+    write_json(tmp_path / "sample-smoke.json", expected)
     assert run(tmp_path, only="05") == 0
     out = capsys.readouterr().out
     assert "1 of 1 results lie outside what earlier runs gave: see the report.\n" in out

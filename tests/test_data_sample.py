@@ -20,13 +20,6 @@ def test_the_sample_never_changes():
     assert store.fingerprint == "7155d180297ad6b8c06409209821aa13"
 
 
-def test_no_photo_is_in_two_splits_and_each_scoring_split_has_several_scenes():
-    store = open_store("sample")
-    scenes = {split: {store.names[row].partition("/")[0] for row in store.rows(split)} for split in store.split}
-    assert len(set.union(*scenes.values())) == sum(map(len, scenes.values())) == len(sample.PHOTOS)
-    assert len(scenes["val"]) > 1 < len(scenes["test"])
-
-
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(sample, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match="chelsea comes inside scikit-image, which is not installed"):

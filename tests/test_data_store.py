@@ -213,9 +213,7 @@ def test_each_source_has_its_crops(tmp_path, runs, capsys):
     with pytest.raises(UsageError, match="'tiles' is not for CelebA: choose center or lecture"):
         open_store(tmp_path, runs, "tiles")
     for data in (saved(tmp_path / "other" / "a.png").parent, "sample"):
-        with pytest.raises(
-            UsageError, match="'lecture' is not for photos other than CelebA's: choose center or til"
-        ):
+        with pytest.raises(UsageError, match="'lecture' is not for photos other than CelebA's: choose center or"):
             open_store(data, runs, "lecture")
 
 

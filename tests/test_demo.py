@@ -2,11 +2,11 @@
 
 import base64
 import io
-import re
 
 import numpy as np
 import pytest
 import torch
+from conftest import phone
 from photo_files import noise
 from PIL import Image
 
@@ -26,16 +26,11 @@ READY = "#try-save:enabled"
 
 @pytest.fixture
 def demo(built, browser):
-    """The page, its first photo enlarged; without a network, and nothing may be asked of one."""
-    with browser.new_context(offline=True, viewport={"width": 390, "height": 844}) as context:
-        page, wrong = context.new_page(), []
-        page.on("request", lambda request: re.match("file|data|blob", request.url) or wrong.append(request.url))
-        page.on("console", lambda message: message.type in ("error", "warning") and wrong.append(message.text))
-        page.on("pageerror", lambda error: wrong.append(str(error)))
+    """The page, its first photo enlarged."""
+    with phone(browser) as page:
         page.goto((built / "try.html").as_uri())
         page.wait_for_selector(READY, timeout=60_000)
         yield page
-        assert wrong == []
 
 
 def choose(page, pixels, name="mine.png"):
@@ -150,9 +145,8 @@ def test_a_photo_can_be_dropped(demo):
         data.items.add(new File([blob], "cup.v2.png", { type: "image/png" }));
         document.getElementById("try").dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true }));
     }""")
-    demo.wait_for_function(
-        "document.getElementById('try-status').textContent.includes('From 352')", timeout=120_000
-    )
+    said = "document.getElementById('try-status').textContent.includes('From 352')"
+    demo.wait_for_function(said, timeout=120_000)
     assert downloaded(demo, "cup.v2_x4.png").shape == (1408, 1408, 3)
 
 

@@ -1,7 +1,4 @@
-"""On a real card, CUDA's or Apple's: what it computes is what the CPU computes, and it is never made to wait.
-
-Skipped where there is none; the same code runs on an imagined card in test_gpu_paths.py.
-"""
+"""On a real card (imagined: test_gpu_paths.py): it computes what the CPU does, and is never made to wait."""
 
 import subprocess
 import sys

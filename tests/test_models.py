@@ -93,17 +93,11 @@ def test_unknown_names_are_named(arguments, message):
 
 
 def test_a_leaky_relu_lets_a_part_through_below_zero():
-    torch.manual_seed(0)
-    plain, leaky = models.build("subpixel", width=8), models.build("subpixel", width=8, leak=0.1)
-    leaky.load_state_dict(plain.state_dict())
-    for network in (plain, leaky):
-        network.body[0].bias.data.fill_(-100)  # the first layer is below zero everywhere
-    lr = torch.rand(1, 3, 6, 6, requires_grad=True)
-    below = plain.body[0](lr)
-    assert (plain.body[:2](lr) == 0).all()
-    torch.testing.assert_close(leaky.body[:2](lr), 0.1 * below)
-    assert torch.autograd.grad(leaky(lr).sum(), lr)[0].abs().max() > 0
-    assert torch.autograd.grad(plain(lr).sum(), lr)[0].abs().max() == 0
+    lr = torch.rand(1, 3, 6, 6)
+    for leak in (0.0, 0.1):
+        body = models.build("subpixel", width=8, leak=leak).body
+        body[0].bias.data.fill_(-100)  # the first layer is below zero everywhere
+        torch.testing.assert_close(body[:2](lr), leak * body[0](lr))
 
 
 @pytest.mark.parametrize("name", ["small", "base", "collapsible"])

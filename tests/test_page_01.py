@@ -1,4 +1,4 @@
-"""Page 01's own definitions against the package's, scikit-image's and what mathematics says."""
+"""Page 01's own definitions, where its own cells do not compare them, against what mathematics says."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,7 @@ import torch
 from page_code import definitions
 
 from srlib.data import open_store
-from srlib.images.degrade import KERNELS, degrade, degrade_matrix, resize_matrix, upsample
-from srlib.measure import metrics
+from srlib.images.degrade import KERNELS, degrade, degrade_matrix, upsample
 
 
 @pytest.fixture(scope="module")
@@ -22,29 +21,11 @@ def pictures() -> tuple[torch.Tensor, torch.Tensor]:
     return upsample(degrade(hr, "bicubic", 4, round_lr=True), 4), hr
 
 
-@pytest.mark.parametrize(("size", "scale"), [(176, 4), (24, 2), (27, 3), (8, 8)])
-def test_bicubic_matrix_is_the_packages(page, size, scale):
-    expected = degrade_matrix(size, "bicubic", scale)
-    torch.testing.assert_close(page.bicubic_matrix(size, scale), expected, atol=1e-14, rtol=0)
-
-
-@pytest.mark.parametrize(("size", "scale"), [(176, 4), (27, 3)])
-def test_area_matrix_is_the_packages(page, size, scale):
-    torch.testing.assert_close(page.area_matrix(size, scale), degrade_matrix(size, "area", scale))
-
-
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_response_is_the_fourier_transform_of_a_row(page, kernel):
     row = degrade_matrix(176, kernel, 4)[22].numpy()
     found = page.response(row, np.fft.rfftfreq(512))
     np.testing.assert_allclose(found, np.abs(np.fft.rfft(row, 512)), atol=1e-12)
-
-
-@pytest.mark.parametrize("frequency", [0, 0.1, 0.5, 0.7, 1, 1.3, 2.45])
-def test_fold_gives_the_slowest_wave_through_the_same_samples(page, frequency):
-    at, folded = np.arange(50), page.fold(frequency)
-    np.testing.assert_allclose(np.cos(2 * np.pi * folded * at), np.cos(2 * np.pi * frequency * at), atol=1e-9)
-    assert 0 <= folded <= 0.5
 
 
 def test_refit_undoes_a_gain_and_an_offset_of_each_picture_and_no_swap(page, pictures):
@@ -53,12 +34,6 @@ def test_refit_undoes_a_gain_and_an_offset_of_each_picture_and_no_swap(page, pic
     bent = hr * gain.view(3, 1, 1, 1) + offset.view(3, 1, 1, 1)
     torch.testing.assert_close(page.refit(bent, hr), hr)
     assert (page.refit(hr.flip(1), hr) - hr).abs().max() > 0.1
-
-
-def test_psnr_and_ssim_are_the_packages(page, pictures):
-    for name, options in (("psnr", {"average": "none"}), ("ssim", {})):
-        expected = getattr(metrics, name)(*pictures, crop_border=0, channels="as-is", **options)
-        torch.testing.assert_close(getattr(page, name)(*pictures), expected, atol=1e-9, rtol=0)
 
 
 def test_impostor_has_the_same_lr_image_and_legal_values(page, pictures):
@@ -110,8 +85,6 @@ def test_stretch_maps_every_photo_to_its_own_extremes(page):
 
 
 def test_solution_places_the_samples(page):
-    centred = page.shifted_bicubic_matrix(44, 4, 0.0)
-    torch.testing.assert_close(centred, resize_matrix(44, 176, "bicubic"), atol=1e-14, rtol=0)
     ramp = torch.arange(176).double() + 0.5
     shifted = page.shifted_bicubic_matrix(44, 4, 0.5) @ degrade_matrix(176, "decimate", 4) @ ramp
     torch.testing.assert_close(shifted[8:-8], ramp[8:-8])  # a cubic reproduces a ramp where no tap is missing

@@ -1,4 +1,4 @@
-"""Page 05: its definitions against srlib and other libraries, its published number, its solutions."""
+"""Page 05: its definitions against other libraries and counted by hand; Set5 is found."""
 
 from pathlib import Path
 from typing import Any
@@ -33,25 +33,10 @@ def page(cells, tmp_path_factory) -> dict[str, Any]:
     names: dict[str, Any] = {}
     exec(cells["parameters"] + f"\nRUNS = {str(tmp_path_factory.mktemp('runs'))!r}", names)
     for name in ("setup", "tool", "sell", "psnr-def", "s1-set", "s1-score", "s3-make", "s2-define", "s2-make",
-                 "s2-score", "s4-walk", "s4-surfaces", "s4-run", "s5-library", "s5-queries",
-                 "s5-neighbours"):  # fmt: skip
+                 "s2-score", "s5-library", "s5-queries", "s5-neighbours"):  # fmt: skip
         exec(cells[name], names)
     yield names
     patch.undo()
-
-
-def test_psnr_by_hand_is_srlibs(page):
-    output, target = torch.rand(2, 1, 3, 20, 30, generator=torch.Generator().manual_seed(1))
-    ours = metrics.psnr(output, target, crop_border=0, channels="as-is", average="images")
-    assert float(page["psnr"](output, target)) == pytest.approx(float(ours), abs=1e-9)
-
-
-def test_every_distortion_is_tuned(page):
-    for name, (picture, strength) in page["at_30"].items():
-        assert page["decibel"](picture, page["photo"]) == pytest.approx(30, abs=0.01), name
-        _, weakest, strongest, _ = page["DISTORTIONS"][name]
-        assert weakest < strength < strongest, name
-        assert 0 <= picture.min() <= picture.max() <= 1
 
 
 def test_blur_and_shift_are_what_they_say(page):
@@ -68,19 +53,6 @@ def test_close_ups_are_of_different_photos(page):
     assert len(page["close_ups"]) == 8
     assert {tuple(x.shape) for x in page["close_ups"]} == {(3, 64, 64)}
     assert len({float(x.mean()) for x in page["close_ups"]}) == 8
-
-
-def test_walks_stay_on_their_surface_and_climb(page):
-    true, start, score = page["true"], page["start"], page["ssim_everywhere"]
-    wanted = float((start - true).square().mean())
-    end = page["walk"](true, start, score, 5, *page["one_mse"])
-    assert float((end - true).square().mean()) == pytest.approx(wanted, rel=1e-6)
-    assert float(score(end.float())) > float(score(start.float()))
-    assert 0 <= end.min() <= end.max() <= 1
-    farther = page["walk"](true, start, lambda x: (x - page["photo"]).square().mean(), 5, *page["one_ssim"])
-    assert float(score(farther.float())) == pytest.approx(float(score(start.float())), abs=1e-4)
-    assert float((farther - true).square().mean()) > 1.2 * wanted
-    assert 0 <= farther.min() <= farther.max() <= 1
 
 
 def test_patch_divergence_compares_distributions_and_no_pairs(page):
@@ -113,11 +85,9 @@ def test_places_are_those_of_the_photo_at_full_size(page):
 
 
 def test_neighbours_are_nearest_first_and_apart(page):
-    where, apart = page["where"], page["APART"]
-    for row in page["chosen"].numpy():
-        for i, one in enumerate(row):
-            for other in row[:i]:
-                assert where[one, 0] != where[other, 0] or abs(where[one, 1:] - where[other, 1:]).max() >= apart
+    for row in page["where"][page["chosen"].numpy()]:
+        near = np.abs(row[:, None, 1:] - row[None, :, 1:]).max(axis=2) < page["APART"]
+        assert (near & (row[:, None, 0] == row[None, :, 0])).sum() == len(row), "each is near itself alone"
     assert (page["distance_lr"].diff(dim=1) >= -1e-5).all()
     nearest = torch.cdist(page["query_lr"], page["known_lr"]).amin(dim=1)
     assert torch.allclose(page["distance_lr"][:, 0], nearest, atol=1e-4)
@@ -140,12 +110,9 @@ def test_verdicts_are_said_in_words(page, cells):
     names: dict[str, Any] = {**page, "NAMES": tuple(effects), "per_seed": per_seed, "HIGHER_IS_BETTER": better}
     exec(cells["s6-effects"], names)
     said = {key: row["verdict"] for key, row in names["decided"].items()}
-    assert said["l1", "PSNR"] == "equal"
-    assert {said[key] for key in (("ssim", "PSNR"), ("perceptual", "LPIPS"), ("perceptual", "patches"))} == {
-        "worse"
-    }
-    assert {said[key] for key in (("perceptual", "SSIM"), ("ssim", "LPIPS"))} == {"better"}
-    assert said["adversarial", "SSIM"] == "open"
+    assert (said["l1", "PSNR"], said["adversarial", "SSIM"]) == ("equal", "open")
+    assert said["ssim", "PSNR"] == said["perceptual", "LPIPS"] == said["perceptual", "patches"] == "worse"
+    assert said["perceptual", "SSIM"] == said["ssim", "LPIPS"] == "better"
     low, high = names["interval"](names["contrasts"]["ssim", "PSNR"])
     assert low < -3 < high
     assert high - low < names["decided"]["ssim", "PSNR"]["high"] - names["decided"]["ssim", "PSNR"]["low"]
@@ -213,25 +180,9 @@ def test_the_contrasts_of_lines_say_what_was_put_in(lines):
     assert {row["verdict"] for row in lines["contrasted"](cells, "lpips").values()} == {"equal"}
 
 
-def test_set5_gives_its_published_number(page):
+def test_set5_is_found_and_none_is_no_error(tmp_path):
+    assert find_set5(str(tmp_path)) == []
     benchmarks = SHARED / "benchmarks"
     if not benchmarks.is_dir():
         pytest.skip(f"needs the benchmarks in {benchmarks}")
-    found = find_set5(str(SHARED / "celeba"))
-    assert len(found) == len(find_set5(str(benchmarks))) == 5
-    before = page["pictures"]
-    page["pictures"][:] = [x.float() / 255 for x in found]
-    try:
-        assert page["bicubic_score"]() == pytest.approx(28.42, abs=0.05)
-        assert page["bicubic_score"](channels="as-is") == pytest.approx(28.42 - 1.73, abs=0.1)
-    finally:
-        page["pictures"][:] = before
-
-
-def test_no_set5_is_no_error(tmp_path):
-    assert find_set5(str(tmp_path)) == []
-
-
-@pytest.mark.parametrize("name", ["sol2", "sol3"])
-def test_solutions_run(page, cells, name):
-    exec(cells[name], dict(page))
+    assert len(find_set5(str(SHARED / "celeba"))) == len(find_set5(str(benchmarks))) == 5

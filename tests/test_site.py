@@ -57,13 +57,9 @@ def dead_links(folder):
 def test_no_link_is_dead_and_the_course_is_whole(built):
     assert dead_links(built.resolve()) == []
     for name in pages.NAMES:
+        html = (built / f"{name}.html").read_text(encoding="utf-8")
         assert f'href="{name}.html"' in (built / "index.html").read_text(encoding="utf-8")
         assert (built / "_sources" / f"{name}.ipynb").read_bytes() == (pages.FOLDER / f"{name}.ipynb").read_bytes()
-
-
-def test_what_served_only_in_jupyterlab_is_gone_and_alternative_texts_are_kept(built):
-    for name in pages.NAMES:
-        html = (built / f"{name}.html").read_text(encoding="utf-8")
         assert '"c1"># NBVAL' not in html  # the marker in code; prose may speak of it
         assert ">contents</" not in html
         notebook = pages.read(pages.FOLDER / f"{name}.ipynb")
@@ -72,29 +68,14 @@ def test_what_served_only_in_jupyterlab_is_gone_and_alternative_texts_are_kept(b
         assert [unescape(alt) for alt in re.findall(r'<img alt="([^"]*)" src="_images', html)] == texts
 
 
-LINK_TO_CELL = re.compile(r"\]\((?P<page>\w+)\.ipynb#cell-id=(?P<cell>[^)]+)\)")
-
-
-@pytest.mark.parametrize("name", pages.NAMES)
-def test_a_link_to_a_figure_names_a_cell_that_shows_one(name):
-    prose = "".join(
-        c.source for c in pages.read(pages.FOLDER / f"{name}.ipynb").cells if c.cell_type == "markdown"
-    )
-    for link in LINK_TO_CELL.finditer(prose):
-        cells = pages.read(pages.FOLDER / f"{link['page']}.ipynb").cells
-        outputs = [output for cell in cells if cell.id == link["cell"] for output in cell.outputs]
-        assert any("image/png" in output.get("data", {}) for output in outputs), link[0]
-
-
 @pytest.mark.parametrize("name", pages.NAMES)
 def test_a_page_without_the_others_keeps_the_words_of_links_and_stays_a_notebook(name, tmp_path):
     figures = runpy.run_path(str(site.TEXTS / "extensions" / "figures.py"))
     text = (pages.FOLDER / f"{name}.ipynb").read_text(encoding="utf-8")
     alone = figures["FIGURE"].sub(partial(figures["link_figure"], SimpleNamespace(srcdir=tmp_path)), text)
     assert "cell-id=" not in alone
-    assert [cell["id"] for cell in json.loads(alone)["cells"]] == [
-        cell["id"] for cell in json.loads(text)["cells"]
-    ]
+    ids = ([cell["id"] for cell in json.loads(page)["cells"]] for page in (alone, text))
+    assert next(ids) == next(ids)
 
 
 def test_figures_have_numbers_captions_and_anchors_and_prose_leads_to_them(built):
@@ -108,7 +89,7 @@ def test_figures_have_numbers_captions_and_anchors_and_prose_leads_to_them(built
         assert "cell-id=" not in html
         notebook = (pages.FOLDER / f"{name}.ipynb").read_text(encoding="utf-8")
         found = re.findall(r'href="(?:\w+\.html)?#figure-[\d-]+"><span class="std std-ref">.*?\(Figure ', html)
-        assert len(found) == len(LINK_TO_CELL.findall(notebook))
+        assert len(found) == len(re.findall(r"\]\(\w+\.ipynb#cell-id=", notebook))
 
 
 def test_papers_lead_to_the_bibliography_and_it_says_who_names_them(built):
@@ -125,9 +106,8 @@ def test_papers_lead_to_the_bibliography_and_it_says_who_names_them(built):
     assert entries.keys() == words["PAPERS"].keys()
     assert [key for key, entry in entries.items() if " Named in <a" not in entry] == []
     html = (built / f"{SECOND}.html").read_text(encoding="utf-8")
-    assert re.search(
-        r'href="references.html#shi2016espcn" title="Shi et al.: Real-Time [^"]*CVPR 2016">Shi et', html
-    )
+    shi = r'href="references.html#shi2016espcn" title="Shi et al.: Real-Time [^"]*CVPR 2016">Shi et'
+    assert re.search(shi, html)
     assert re.search(r'<a class="term[^>]* href="\w+.html" title="4 Checkerboard[^"]*">page 4</a>', html)
 
 
@@ -294,12 +274,9 @@ def test_slides_show_questions_and_figures_one_at_a_time(built, browser):
     page.locator('a[href^="slides/"]').nth(1).click()
     page.wait_for_url((built / "slides" / f"{SECOND}.html").as_uri())
     notebook = pages.read(pages.FOLDER / f"{SECOND}.ipynb")
-    cells = [
-        cell for cell in notebook.cells if cell.cell_type == "code" and not pages.has_tag(cell, pages.SOLUTION)
-    ]
-    assert page.locator("figure").count() == sum(
-        "image/png" in o.get("data", {}) for c in cells for o in c.outputs
-    )
+    cells = [c for c in notebook.cells if c.cell_type == "code" and not pages.has_tag(c, pages.SOLUTION)]
+    shown = [output for cell in cells for output in cell.outputs if "image/png" in output.get("data", {})]
+    assert page.locator("figure").count() == len(shown)
     assert page.locator(".question").count() == sum(cell.source.count("predict(") for cell in cells)
     slides = page.locator("section").count()
     for key, place in (("ArrowRight", 2), (" ", 3), ("ArrowLeft", 2)):

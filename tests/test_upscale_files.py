@@ -38,9 +38,8 @@ def test_every_format_and_mode(upscale, name, modes, form):
         out = out or mode
         image = picture("RGB" if mode == "LAB" else mode, pixels)
         if mode == "LAB":
-            image = ImageCms.profileToProfile(
-                image, *map(ImageCms.createProfile, ("sRGB", "LAB")), outputMode=mode
-            )
+            profiles = map(ImageCms.createProfile, ("sRGB", "LAB"))
+            image = ImageCms.profileToProfile(image, *profiles, outputMode=mode)
         image.save(name, None if "." in name else "PNG")
         assert upscale(name, "--force") == 0
         assert files() == {name, f"a_x4{ending}"}
