@@ -41,7 +41,7 @@ HEADLINE: dict[str, str] = {
 }
 
 CLOCKS = ("s", "ms", "images/s", "x faster", "GFLOP/s", "MiB")  # units that measure the machine: not compared
-LEVEL, PRIOR, LEAST, TINY = 0.999, 4, 0.002, 1e-4  # of tolerances, see expect
+LEVEL, PRIOR, FEW, LEAST, TINY = 0.999, 4, 3, 0.002, 1e-4  # of tolerances, see expect
 
 
 def collect(*notebooks: Mapping[str, Any]) -> Ledger:
@@ -65,29 +65,32 @@ def expect(ledgers: Sequence[Ledger], command: str, machine: str, runs: Sequence
     """The content of an ``expected/`` file, from the ledgers of ``runs`` that differ in seed and precision.
 
     A number's tolerance is half of the 99.9 % interval for one new run. Few runs say little about a spread, so its
-    variance is drawn towards the median of its kind, a page's results of one name and unit such as ``psnr``, as if
-    ``PRIOR`` more runs had that one (Smyth 2004, doi:10.2202/1544-6115.1027); it is 0.2 % of the value, and
-    ``TINY``, at least. What was run once has no spread: its tolerance is a guess, 0.15 dB or 5 %. Texts and whole
-    numbers that all runs agree on have to be equal. Clocks, and texts that differ, are not compared.
+    variance is drawn towards the median of its kind, a page's results of one name and unit such as ``psnr`` (of
+    one unit, where fewer than ``FEW`` have that name), as if ``PRIOR`` more runs had that one (Smyth 2004,
+    doi:10.2202/1544-6115.1027); it is 0.2 % of the value, and ``TINY``, at least. What was run once has no spread:
+    its tolerance is a guess, 0.15 dB or 5 %. Texts and whole numbers that all runs agree on have to be equal.
+    Clocks, and texts that differ, are not compared.
     """
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     kinds: dict[tuple[str, ...], list[float]] = defaultdict(list)
     for key in sorted(set().union(*ledgers)):
         found[key] = [ledger[key] for ledger in ledgers if key in ledger]
         if _moves(values := [entry["value"] for entry in found[key]]):
-            kinds[_kind(key, found[key][0]["unit"])].append(float(np.var(values, ddof=1)))
+            for kind in _kinds(key, found[key][0]["unit"]):
+                kinds[kind].append(float(np.var(values, ddof=1)))
     entries = {}
     for key, several in found.items():
         values, unit = [entry["value"] for entry in several], several[0]["unit"]
-        usual = float(np.median(kinds[_kind(key, unit)])) if _moves(values) else 0.0
+        narrow, wide = (kinds[kind] for kind in _kinds(key, unit))
+        usual = float(np.median(narrow if len(narrow) >= FEW else wide)) if _moves(values) else 0.0
         entries[key] = {"value": values[0], "tolerance": None, "unit": unit}
         if unit not in CLOCKS:
             entries[key] |= _tolerance(values, unit, usual)
     return {"command": command, "machine": machine, "runs": list(runs), "results": entries}
 
 
-def _kind(key: str, unit: str) -> tuple[str, ...]:
-    return key[:2], key.rsplit(".", 1)[-1], unit
+def _kinds(key: str, unit: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return (key[:2], key.rsplit(".", 1)[-1], unit), (key[:2], unit)
 
 
 def _moves(values: Sequence[Any]) -> bool:
@@ -107,7 +110,7 @@ def _tolerance(values: Sequence[Any], unit: str, usual: float) -> dict[str, Any]
     if type(first) is not float:
         return {"tolerance": 0}
     guess = 0.15 if unit == "dB" else 0.05 * abs(first)
-    return {"tolerance": guess if n == 1 else LEAST * abs(first)}
+    return {"tolerance": guess if n == 1 else max(LEAST * abs(first), TINY)}
 
 
 def compare(ledger: Ledger, expected: Mapping[str, Any]) -> list[str]:

@@ -92,6 +92,16 @@ def test_tolerances_come_from_the_spread_of_runs():
     )
 
 
+def test_a_lone_result_borrows_from_its_page_and_zero_is_not_exact():
+    """Values of three runs that happen to lie close say nothing by themselves."""
+    spread = [{f"02.{name}": entry(value + move) for name, value in zip("abc", (1.0, 2.0, 3.0))} for move in
+              (-0.1, 0.0, 0.1)]  # fmt: skip
+    ledgers = [ledger | {"02.lone": entry(5.0 + 0.001 * i)} for i, ledger in enumerate(spread)]
+    kept = reference_of([ledger | {"02.ripple": entry(0.0, "levels")} for ledger in ledgers])["results"]
+    assert kept["02.lone"]["tolerance"] > 0.3
+    assert kept["02.ripple"]["tolerance"] == results.TINY
+
+
 def test_one_new_run_in_a_thousand_is_outside_and_what_has_moved_is_named():
     """The share of false alarms, over made-up references and new runs; and a value ten spreads off."""
     alarms = trials = 0
