@@ -65,44 +65,42 @@ def expect(ledgers: Sequence[Ledger], command: str, machine: str, runs: Sequence
     """The content of an ``expected/`` file, from the ledgers of ``runs`` that differ in seed and precision.
 
     A number's tolerance is half of the 99.9 % interval for one new run. Few runs say little about a spread, so its
-    variance is drawn towards the median of its kind, a page's results of one name and unit such as ``psnr`` (of
-    one unit, where fewer than ``FEW`` have that name), as if ``PRIOR`` more runs had that one (Smyth 2004,
-    doi:10.2202/1544-6115.1027); it is 0.2 % of the value, and ``TINY``, at least. What was run once has no spread:
-    its tolerance is a guess, 0.15 dB or 5 %. Texts and whole numbers that all runs agree on have to be equal.
-    Clocks, and texts that differ, are not compared.
+    variance is drawn towards the median of its kind, a page's results of one name and unit such as ``psnr``, as if
+    ``PRIOR`` more runs had that one (Smyth 2004, doi:10.2202/1544-6115.1027), unless fewer than ``FEW`` have that
+    name. It is 0.2 % of the value, and ``TINY``, at least. What was run once has no spread: its tolerance is a
+    guess, 0.15 dB or 5 %. Texts and whole numbers that all runs agree on have to be equal. Clocks, and texts that
+    differ, are not compared.
     """
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     kinds: dict[tuple[str, ...], list[float]] = defaultdict(list)
     for key in sorted(set().union(*ledgers)):
         found[key] = [ledger[key] for ledger in ledgers if key in ledger]
         if _moves(values := [entry["value"] for entry in found[key]]):
-            for kind in _kinds(key, found[key][0]["unit"]):
-                kinds[kind].append(float(np.var(values, ddof=1)))
+            kinds[_kind(key, found[key][0]["unit"])].append(float(np.var(values, ddof=1)))
     entries = {}
     for key, several in found.items():
         values, unit = [entry["value"] for entry in several], several[0]["unit"]
-        narrow, wide = (kinds[kind] for kind in _kinds(key, unit))
-        usual = float(np.median(narrow if len(narrow) >= FEW else wide)) if _moves(values) else 0.0
         entries[key] = {"value": values[0], "tolerance": None, "unit": unit}
         if unit not in CLOCKS:
-            entries[key] |= _tolerance(values, unit, usual)
+            entries[key] |= _tolerance(values, unit, kinds[_kind(key, unit)])
     return {"command": command, "machine": machine, "runs": list(runs), "results": entries}
 
 
-def _kinds(key: str, unit: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    return (key[:2], key.rsplit(".", 1)[-1], unit), (key[:2], unit)
+def _kind(key: str, unit: str) -> tuple[str, ...]:
+    return key[:2], key.rsplit(".", 1)[-1], unit
 
 
 def _moves(values: Sequence[Any]) -> bool:
     return not {type(value) for value in values} - {int, float} and len(set(values)) > 1
 
 
-def _tolerance(values: Sequence[Any], unit: str, usual: float) -> dict[str, Any]:
-    """What :func:`expect` says of one result, ``usual`` being the variance of its kind."""
+def _tolerance(values: Sequence[Any], unit: str, alike: Sequence[float]) -> dict[str, Any]:
+    """What :func:`expect` says of one result, ``alike`` being the variances of its kind."""
     first, n = values[0], len(values)
     if _moves(values):
-        mean, freedom = float(np.mean(values)), n - 1 + PRIOR
-        spread = math.sqrt(((n - 1) * float(np.var(values, ddof=1)) + PRIOR * usual) / freedom)
+        prior = PRIOR if len(alike) >= FEW else 0
+        mean, freedom = float(np.mean(values)), n - 1 + prior
+        spread = math.sqrt(((n - 1) * float(np.var(values, ddof=1)) + prior * float(np.median(alike))) / freedom)
         half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * spread * math.sqrt(1 + 1 / n)
         return {"value": mean, "tolerance": max(half, LEAST * abs(mean), TINY), "spread": spread, "runs": n}
     if len(set(values)) > 1:
