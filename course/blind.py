@@ -110,7 +110,8 @@ def embed(photos: Sequence[Tensor], **more: Any) -> str:
 
 
 def sheet(
-    photos: Sequence[Tensor], distort: Mapping[str, Callable], levels: Sequence[float], seed: int
+    photos: Sequence[Tensor], distort: Mapping[str, Callable[[Tensor, float], Tensor]],
+    levels: Sequence[float], seed: int,
 ) -> tuple[Figure, str]:  # fmt: skip
     """The test on paper: numbered triples, a kind and a level each, and the places of the odd ones.
 

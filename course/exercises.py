@@ -49,9 +49,9 @@ def one_number(answer: Any) -> float | None:
     return found.item() if found.ndim == 0 and found.isfinite() else None
 
 
-def near(found: Tensor, wanted: Tensor) -> bool:
-    """Whether all numbers agree to 4 decimals."""
-    return torch.allclose(found.double(), wanted.double(), atol=1e-4)
+def near(found: Tensor, wanted: Tensor, atol: float = 1e-6) -> bool:
+    """Whether all numbers agree, within ``atol``."""
+    return torch.allclose(found.double(), wanted.double(), atol=atol)
 
 
 def predict(key: str, answer: Any, form: str | Sequence[str]) -> None:

@@ -39,7 +39,8 @@ class CollapsibleConv2d(Folding):
 def plain_body(
     in_channels: int, width: int, depth: int, batch_norm: bool, dropout: float, leak: float
 ) -> nn.Sequential:  # fmt: skip
-    """The lecture's stack: 5x5 to ``width``, ``depth`` times 3x3, 3x3 to ``width // 2``; each with leaky ReLU."""
+    """The lecture's stack: 5x5 to ``width``, ``depth`` times 3x3, 3x3 to ``width // 2``; after each a ReLU, whose
+    slope below zero is ``leak``."""
     layers: list[nn.Module] = []
     for out, kernel in [(width, 5), *[(width, 3)] * depth, (width // 2, 3)]:
         layers.append(nn.Conv2d(in_channels, out, kernel, padding=kernel // 2))
