@@ -12,8 +12,8 @@ def test_steps_are_those_of_pytorch():
     """PyTorch iterates in bfloat16, hence the tolerance; the sides of the matrix differ on purpose."""
     torch.manual_seed(0)
     ours, theirs = (nn.Parameter(torch.ones(24, 10)) for _ in range(2))
-    one = Muon([ours], lr=0.01)
-    other = torch.optim.Muon([theirs], lr=0.01, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+    one = Muon([ours], lr=0.01, weight_decay=2.0)
+    other = torch.optim.Muon([theirs], lr=0.01, weight_decay=2.0, adjust_lr_fn="match_rms_adamw")
     for _ in range(5):
         ours.grad = torch.randn(24, 10)
         theirs.grad = ours.grad.clone()

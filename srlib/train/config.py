@@ -49,6 +49,7 @@ class TrainConfig:
     optimiser: str = _field("adam", "adam, or muon for kernels and Adam for biases", choices=OPTIMISERS)
     learning_rate: float = _field(2e-3, "rate at the start, after the warm-up", above=0)
     final_learning_rate: float = _field(1e-5, "rate at the end", above=0)
+    weight_decay: float = _field(0.0, "share of the kernels, times the rate, that each step takes away", low=0)
     schedule: str = _field("cosine", "how the rate falls from one to the other", choices=SCHEDULES)
     warmup: int = _field(20, "steps of linear rise at the start", low=0)
     loss: str = _field("mse", f"what is minimised: {', '.join(LOSSES)}")

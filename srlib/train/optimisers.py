@@ -27,14 +27,18 @@ class Muon(torch.optim.Optimizer):
     A kernel ``[out, in, k, k]`` is taken as a matrix ``[out, in * k * k]``. Its gradients are dominated by few
     directions; Adam, which scales number by number, evens them only in part. Here the momentum goes through
     :func:`orthogonalised`, and all directions move about equally far. The step is scaled by 0.2 sqrt(larger
-    side), the size of Adam's, so that Adam's learning rates serve (Liu et al. 2025, arXiv 2502.16982).
-    ``torch.optim.Muon`` is the same for matrices, and takes no kernels."""
+    side), the size of Adam's, so that Adam's learning rates serve (Liu et al. 2025, arXiv 2502.16982). Steps of
+    one size make kernels grow with their number; ``weight_decay`` takes ``lr * weight_decay`` of them away before
+    each. ``torch.optim.Muon`` is the same for matrices, and takes no kernels."""
 
-    def __init__(self, kernels: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:
+    def __init__(
+        self, kernels: Iterable[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.0
+    ) -> None:  # fmt: skip
         alike: dict[torch.Size, list[Tensor]] = {}
         for kernel in kernels:
             alike.setdefault(kernel.shape, []).append(kernel)
-        super().__init__([{"params": same} for same in alike.values()], {"lr": lr, "momentum": momentum})
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        super().__init__([{"params": same} for same in alike.values()], defaults)
         for kernel in (kernel for group in self.param_groups for kernel in group["params"]):
             self.state[kernel]["momentum"] = torch.zeros_like(kernel)
 
@@ -49,17 +53,21 @@ class Muon(torch.optim.Optimizer):
             steps = orthogonalised(torch.stack(ahead).flatten(2))
             size = 0.2 * max(steps.shape[-2:]) ** 0.5
             moves = [step.reshape_as(kernel) for step, kernel in zip(steps, kernels)]
+            torch._foreach_mul_(kernels, 1 - group["lr"] * group["weight_decay"])
             torch._foreach_add_(kernels, moves, alpha=-size * group["lr"])
 
 
-def make_optimisers(name: str, model: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
-    """The optimisers that together step all weights of a model; ``name`` is one of ``config.OPTIMISERS``."""
+def make_optimisers(
+    name: str, model: nn.Module, lr: float, weight_decay: float = 0.0
+) -> list[torch.optim.Optimizer]:
+    """The optimisers that together step all weights of a model; ``name`` is one of ``config.OPTIMISERS``. Kernels
+    alone decay, decoupled from their gradients (Loshchilov and Hutter 2019, arXiv 1711.05101)."""
     weights = list(model.parameters())
-    fused = weights[0].device.type != "mps"
-    if name == "adam":
-        return [torch.optim.Adam(weights, lr=lr, fused=fused)]
     kernels, rest = [w for w in weights if w.ndim > 1], [w for w in weights if w.ndim < 2]
-    return [Muon(kernels, lr), torch.optim.Adam(rest, lr=lr, fused=fused)]
+    how = {"lr": lr, "weight_decay": 0.0, "fused": weights[0].device.type != "mps"}
+    if name == "adam":
+        return [torch.optim.AdamW([{"params": kernels, "weight_decay": weight_decay}, {"params": rest}], **how)]
+    return [Muon(kernels, lr, weight_decay=weight_decay), torch.optim.AdamW(rest, **how)]
 
 
 def set_rate(optimisers: list[torch.optim.Optimizer], rate: float) -> None:

@@ -119,7 +119,7 @@ class Trainer:
                 torch.manual_seed(config.seed + self.rank * 1_000_003)
             self.random = random_state(self.device)
         self.average = Average(deepcopy(self.model), config.ema)
-        self.optimisers = make_optimisers(config.optimiser, self.model, config.learning_rate)
+        self.optimisers = make_optimisers(config.optimiser, self.model, config.learning_rate, config.weight_decay)
         self.network = ranks.in_parallel(self.model)
         self.objective = self.forward_and_loss
         self.examples: Callable = partial(task_pair, task=config.task, kernel=config.kernel, scale=config.scale)
