@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from numpy.lib.format import open_memmap
 from tqdm.auto import tqdm
 
-from srlib.data.crops import check_crop, cut, planned
+from srlib.data.crops import FLAT, check_crop, cut, detail, planned
 from srlib.data.decode import BadPhoto, SmallPhoto
 from srlib.data.find import Source, find_source
 from srlib.data.sample import open_sample
@@ -28,7 +28,7 @@ from srlib.errors import DataError, UsageError
 from srlib.files import printable, resolve
 
 MAX_BAD = 1.0  # percent
-VERSIONS = {"celeba": 1, "folder": 2}  # raised by hand when the same files would give other pixels
+VERSIONS = {"celeba": 1, "folder": 3}  # raised by hand when the same files would give other pixels
 STATUS, PHOTO = "photos.npy", np.dtype([("sha1", "u1", 20), ("done", "u1")])  # done: all its rows are written
 CHUNK = 32  # photos per task of a thread
 SPARE = 64 << 20  # bytes of disk to leave free
@@ -41,7 +41,8 @@ def open_store(
 
     It is built first where ``RUNS/stores/`` has none of the folder as it is now. Crops of CelebA are "center" (176
     pixels from the middle) and "lecture" (178 rows, bilinear to 176); of other photos "center" (the middle square,
-    shrunk) and "tiles" (all of it, at a half and a quarter). ``max_bad`` percent of them may be unreadable.
+    shrunk) and "tiles" (all of it, at a half and a quarter, without what is flat). ``max_bad`` percent of them may
+    be unreadable.
 
     UsageError: no such folder, no photos in it, CelebA without its partition file, a crop that is not for it.
     DataError: too many bad photos, or no room on the disk."""
@@ -163,9 +164,13 @@ def _decode(source: Source, crop: str, partial: Path) -> dict[str, Any]:
         digest.update(f"{photo.path}\0{photo.split}\0{content}\n".encode(errors="backslashreplace"))
     record: dict[str, Any] = {"source": source.kind, "crop": crop, "folder": str(source.root.resolve())}
     record |= {"fingerprint": digest.hexdigest(), "published": source.published}
-    record |= {"bad": dict(sorted(bad.items())), "skipped": dict(sorted(skipped.items()))}
     record["names"] = [photo.path + end for photo, some in zip(photos, ends) for end in some]
-    return record | {"split": np.repeat(codes, np.diff(first)).tolist()}
+    split = np.repeat(codes, np.diff(first))
+    for row in np.flatnonzero(split >= 0) if crop == "tiles" else ():
+        if (lost := detail(images[row])) < FLAT:
+            split[row], skipped[record["names"][row]] = -1, f"flat: shrinking takes {lost:.1f} levels from it"
+    record |= {"bad": dict(sorted(bad.items())), "skipped": dict(sorted(skipped.items()))}
+    return record | {"split": split.tolist()}
 
 
 def _arrays(partial: Path, rows: int, photos: int) -> list[np.memmap]:

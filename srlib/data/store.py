@@ -31,7 +31,7 @@ class Store:
     fingerprint: str  # hash of what the photos are, their splits and the crop; the same on every machine
     published: Mapping[str, int] = field(default_factory=dict)  # CelebA's: photos per split in its partition file
     bad: Mapping[str, str] = field(default_factory=dict)  # photos that cannot be read, with the reason
-    skipped: Mapping[str, str] = field(default_factory=dict)  # sound ones left out: too small, or double
+    skipped: Mapping[str, str] = field(default_factory=dict)  # sound ones left out: too small, double, flat
     _held: dict[tuple, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -76,7 +76,7 @@ class Store:
         of = {name: f" of {count:,}" for name, count in self.published.items()}
         parts = ", ".join(f"{name} {count:,}{of.get(name, '')}" for name, count in self.counts().items())
         parts += f"; {len(self.bad):,} unreadable" * bool(self.bad)
-        parts += f"; {len(self.skipped):,} too small or double" * bool(self.skipped)
+        parts += f"; {len(self.skipped):,} too small, double or flat" * bool(self.skipped)
         noun = "tiles" if self.crop == "tiles" else "photos"
         return f"{self.source}, {len(self):,} {noun} of {SIDE}x{SIDE} ({self.crop}): {parts}"
 
