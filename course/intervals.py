@@ -46,10 +46,10 @@ def verdict(low: float, high: float, margin: float = MARGIN) -> str:
 def verdicts(differences: dict[str, np.ndarray], *, margin: float = MARGIN) -> dict[str, dict[str, Any]]:
     """What several paired differences ``[seeds, images]`` allow to say together.
 
-    Each gets ``mean``, ``low``, ``high`` and its :func:`verdict`; an open one also ``seeds``, about how many would
-    settle it (0: no number of seeds, more images are needed). Seeds and images both count as drawn at random; the
-    interval is Student's, with a degree of freedom per seed but one. Holm's correction (1979): of k differences
-    the clearest has to hold at 1 - 0.05 / k, the next at 1 - 0.05 / (k - 1), until one does not."""
+    Each gets ``mean``, ``low``, ``high`` and its :func:`verdict`; an open one also ``seeds``, how many would
+    settle it if mean and variances stayed (0: not even 1000, it takes more images). Seeds and images both count as
+    drawn at random; the interval is Student's, with a degree of freedom per seed but one. Holm's correction: of k
+    differences the clearest has to hold at 1 - 0.05 / k, the next at 1 - 0.05 / (k - 1), until one does not."""
     found = {}
     for name, values in differences.items():
         delta = np.atleast_2d(np.asarray(values, dtype=np.float64))
@@ -62,13 +62,15 @@ def verdicts(differences: dict[str, np.ndarray], *, margin: float = MARGIN) -> d
         found[name] = (float(p), float(delta.mean()), error, freedom, float(of_seeds), float(of_images))
     left, result = len(found), {}
     for name, (_, mean, error, freedom, of_seeds, of_images) in sorted(found.items(), key=lambda item: item[1]):
-        quantile = float(stats.t.ppf(1 - (1 - LEVEL) / (2 * left), freedom))
-        low, high = mean - quantile * error, mean + quantile * error
-        row: dict[str, Any] = {"mean": mean, "low": low, "high": high}
-        row["verdict"] = verdict(low, high, margin)
+        share = 1 - (1 - LEVEL) / (2 * left)
+        half = float(stats.t.ppf(share, freedom)) * error
+        low, high = mean - half, mean + half
+        row: dict[str, Any] = {"mean": mean, "low": low, "high": high, "verdict": verdict(low, high, margin)}
         if row["verdict"] == "open":
-            room = (margin / quantile) ** 2 - of_images
-            row["seeds"] = int(np.ceil(of_seeds / room)) if room > 0 else 0
+            more = np.arange(2, 1001)
+            halves = stats.t.ppf(share, more - 1) * np.sqrt(of_seeds / more + of_images)
+            settled = [verdict(mean - half, mean + half, margin) != "open" for half in halves]
+            row["seeds"] = int(more[settled.index(True)]) if any(settled) else 0
         left -= low > 0 or high < 0
         result[name] = row
     return {name: result[name] for name in differences}

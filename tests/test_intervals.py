@@ -57,7 +57,18 @@ def test_verdicts_are_the_same_in_both_directions_and_know_what_is_equal():
     assert [row["verdict"] for row in found.values()] == ["ahead", "equal", "open"]
     assert [row["verdict"] for row in turned.values()] == ["behind", "equal", "open"]
     assert turned["far"]["low"] == -found["far"]["high"]
-    assert found["unclear"]["seeds"] > 5 or found["unclear"]["seeds"] == 0
+    assert found["unclear"]["seeds"] > 5
     alone = verdicts({"far": there["far"]})["far"]
     assert alone["low"] > found["far"]["low"], "of more comparisons each has to be clearer"
     assert verdicts({"one seed": there["far"][0]})["one seed"]["verdict"] == "ahead"
+
+
+def test_an_open_difference_says_how_many_seeds_would_settle_it():
+    """Of many photos, so that only seeds count: as many of this mean and variance decide, one less does not."""
+    seeds = np.array([0.9, -0.7, 0.4])
+    few, spread = np.repeat(seeds[:, None], 5000, axis=1), seeds.std(ddof=1)
+    needed = verdicts({"": few})[""]["seeds"]
+    for count, settled in ((needed, True), (needed - 1, False)):
+        values = np.linspace(-1, 1, count)
+        values = seeds.mean() + spread * values / values.std(ddof=1)
+        assert (verdicts({"": np.repeat(values[:, None], 5000, axis=1)})[""]["verdict"] != "open") == settled

@@ -13,7 +13,7 @@ from PIL import Image
 from course import plots
 
 HERE = Path(__file__).parent
-WITHOUT = "A figure that moves belongs here: run this cell to see it. The figure beside it shows the same."
+WITHOUT = "A figure that moves belongs here: run this cell to see it."
 
 
 def picture_url(picture: plots.Picture) -> str:
