@@ -72,14 +72,18 @@ clean:  ## what tools leave behind; the environment and runs/ stay
 	@rm -rf .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build *.egg-info
 	@find srlib course site tests benchmarks notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
 
-# uv installs the lock several times as fast as pip; where it cannot be had, pip does.
+# uv installs the lock several times as fast as pip; where it cannot be had, pip does. PyTorch's CPU build, where it is
+# in the environment already, stays, and the GPU libraries are left out.
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed; name one by PYTHON=..." \
 		if sys.version_info < (3, 11) else 0)'
 	@echo "Setting up $(VENV) from requirements.lock (minutes, about 6 GB on Linux) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@if $(PY) -m pip install -qq --disable-pip-version-check uv; \
-		then $(PY) -m uv pip install --quiet --python $(PY) --requirement requirements.lock; \
-		else $(PY) -m pip install -qq --disable-pip-version-check --requirement requirements.lock; fi
+	@has_cpu_build='import torch, sys; sys.exit("+cpu" not in torch.__version__)'; \
+	$(PY) -c "$$has_cpu_build" 2>/dev/null && without='torch|triton|nvidia|cuda' || without=none; \
+	grep -vE "^($$without)" requirements.lock > $(VENV)/requirements.lock; \
+	if $(PY) -m pip install -qq --disable-pip-version-check uv; \
+		then $(PY) -m uv pip install --python $(PY) --requirement $(VENV)/requirements.lock; \
+		else $(PY) -m pip install --disable-pip-version-check --requirement $(VENV)/requirements.lock; fi
 	@$(PY) -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
