@@ -62,12 +62,12 @@ def test_claims_are_asserted_where_training_was_long_enough(open_page, capsys):
     assert capsys.readouterr().out.endswith("a above b: not decided at smoke\n")
     quick = open_page(budget="quick")
     quick.claim("a above b", True, "1 dB")
-    assert capsys.readouterr().out.endswith("a above b: holds (1 dB)\n")
+    assert capsys.readouterr().out.endswith("so in this run: a above b (1 dB)\n")
     with pytest.raises(AssertionError, match="a above b: 0 dB"):
         quick.claim("a above b", False, "0 dB")
     quick.data = "/somewhere"  # other photos: reported, never asserted
     quick.claim("a above b", False, "0 dB")
-    assert "reported: does not hold (0 dB)" in capsys.readouterr().out
+    assert "not so in this run: a above b (0 dB)" in capsys.readouterr().out
 
 
 def test_ledger_reaches_the_output(open_page, monkeypatch):
