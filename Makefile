@@ -46,7 +46,7 @@ notebooks: $(READY)  ## execute the committed pages again, at the budget that st
 
 # The networks that `upscale` comes with, trained on PHOTOS: crops, then whole tiles. An interrupted training goes on
 # where it was. Their scores go into srlib/upscale/weights/README.md by hand; a test holds that table against the files.
-WEIGHTS = $(PY) -m srlib train --data $(PHOTOS) $(if $(filter sample,$(PHOTOS)),,--crop tiles) --optimiser muon \
+WEIGHTS = $(PY) -m srlib train --data $(PHOTOS) $(if $(filter sample,$(PHOTOS)),,--crop tiles) --optimiser muon --weight-decay 0.1 \
 	--loss charbonnier --warmup 100 --final-learning-rate 1e-6 --ema 0.999 --validate-every 500 --validate-photos 100
 weights: $(READY)
 	@train() { out=runs/$$1; shift; test -e $$out/model.pt && return; \
