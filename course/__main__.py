@@ -1,6 +1,7 @@
 """``python -m course``: the commands of the course."""
 
 import sys
+from functools import partial
 
 from srlib.commands import dispatch
 
@@ -11,12 +12,7 @@ COMMANDS = {
     "exercises": ("course.exercises", "write the pages as work sheets without solutions"),
     "doctor": ("course.doctor", "check whether the course will run on this machine"),
 }
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run one command of ``course``; the exit status."""
-    return dispatch("course", "A course on single-image super-resolution.", COMMANDS, argv)
-
+main = partial(dispatch, "course", "A course on single-image super-resolution.", COMMANDS)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -4,6 +4,7 @@ machine may lack what the other commands need."""
 
 import argparse
 import sys
+from functools import partial
 from importlib import import_module
 
 from srlib.errors import DataError, UsageError
@@ -17,19 +18,13 @@ COMMANDS = {
 }
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run one command of ``srlib``; see :func:`dispatch`."""
-    return dispatch("srlib", "Single-image super-resolution: data, training, scores, photos.", COMMANDS, argv)
-
-
-def dispatch(prog: str, description: str, commands: dict[str, tuple[str, str]], argv: list[str] | None) -> int:
+def dispatch(prog: str, about: str, commands: dict[str, tuple[str, str]], argv: list[str] | None = None) -> int:
     """Run one of ``commands``, a name to (module, purpose); 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     argv = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(prog=f"python -m {prog}", description=description)
+    parser = argparse.ArgumentParser(prog=f"python -m {prog}", description=about)
     choices = parser.add_subparsers(dest="command", required=True, metavar="|".join(commands))
     for name, (module, purpose) in commands.items():
-        about = purpose.capitalize() + "."
-        command = choices.add_parser(name, help=purpose, description=about, allow_abbrev=False)
+        command = choices.add_parser(name, help=purpose, description=f"{purpose.capitalize()}.", allow_abbrev=False)
         if argv[:1] == [name]:
             import_module(module).add_arguments(command)
     args = parser.parse_args(argv)
@@ -42,3 +37,6 @@ def dispatch(prog: str, description: str, commands: dict[str, tuple[str, str]], 
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+main = partial(dispatch, "srlib", "Single-image super-resolution: data, training, scores, photos.", COMMANDS)
