@@ -24,9 +24,9 @@ def dispatch(prog: str, about: str, commands: dict[str, tuple[str, str]], argv: 
     parser = argparse.ArgumentParser(prog=f"python -m {prog}", description=about)
     choices = parser.add_subparsers(dest="command", required=True, metavar="|".join(commands))
     for name, (module, purpose) in commands.items():
-        command = choices.add_parser(name, help=purpose, description=f"{purpose.capitalize()}.", allow_abbrev=False)
+        choice = choices.add_parser(name, help=purpose, description=f"{purpose.capitalize()}.", allow_abbrev=False)
         if argv[:1] == [name]:
-            import_module(module).add_arguments(command)
+            import_module(module).add_arguments(choice)
     args = parser.parse_args(argv)
     try:
         return import_module(commands[args.command][0]).main(args)
