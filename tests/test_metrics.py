@@ -9,7 +9,7 @@ import torch
 from second_implementations import SECOND
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from srlib.images.color import to_gray, to_ycbcr
+from srlib.images.color import to_ycbcr
 from srlib.images.degrade import round_8bit, upsample
 from srlib.images.tasks import pair
 from srlib.measure import metrics
@@ -62,57 +62,43 @@ def test_psnr_and_ssim_equal_frame_analytics(small, channels, luma, crop):
     assert tight(metrics.ssim(*pictures, **how), theirs[1])
 
 
-def test_psnr_of_known_errors():
-    target = torch.zeros(1, 3, 8, 8)
-    # an error of 1, 16 or 255 levels everywhere; the first is the ceiling that papers quote for 8 bits
-    for levels, published in {1: 48.1308036, 16: 24.0484040, 255: 0.0}.items():
-        value = metrics.psnr(target + levels / 255, target, **PLAIN, average="images")
-        assert float(value) == pytest.approx(published, abs=1e-5)
-    assert metrics.psnr(target, target, **PLAIN, average="images") == math.inf
-    assert float(metrics.to_decibel(metrics.mse_of_decibel(27.5))) == pytest.approx(27.5)
-
-
-def test_averages_clamp_and_peak(small):
+def test_averages_clamp_peak_and_chroma(small):
     target = small[1]
     each, values = metrics.mse(*small, **PLAIN), metrics.psnr(*small, **PLAIN, average="none")
     of_images, of_mse = (metrics.psnr(*small, **PLAIN, average=average) for average in ("images", "mse"))
     assert float(of_images) == pytest.approx(float(values.mean()))
     assert float(of_mse) == pytest.approx(10 * math.log10(1 / float(each.mean())))
+    assert metrics.psnr(target, target, **PLAIN, average="images") == math.inf
+    assert float(metrics.to_decibel(metrics.mse_of_decibel(27.5))) == pytest.approx(27.5)
     assert torch.equal(metrics.mse(target + 9, target, **PLAIN), metrics.mse(target * 0 + 1, target, **PLAIN))
     by_image = metrics.psnr(*small, **PLAIN, average="none", max_value="image")
     assert tight(values - by_image, (-20 * torch.log10(target.amax((1, 2, 3)))).tolist())
+    chroma = [metrics.select_channels(target, name) for name in ("cb", "cr")]
+    assert torch.equal(torch.cat(chroma, dim=1), to_ycbcr(target, limited=False)[:, 1:])
 
 
-def test_channels_are_those_of_ycbcr(small):
-    for channels, limited, row in (("y", True, 0), ("cb", False, 1), ("cr", False, 2)):
-        ours = metrics.select_channels(small[1], channels)
-        assert torch.equal(ours, to_ycbcr(small[1], limited=limited)[:, row : row + 1])
-    torch.testing.assert_close(metrics.select_channels(small[1], "y-full"), to_gray(small[1]))
+PSNR, SSIM = partial(metrics.psnr, **PLAIN, average="images"), partial(metrics.ssim, **PLAIN)
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("metric", "change", "message"),
     [
-        ({"channels": "luma"}, "unknown channels 'luma': choose from as-is"),
-        ({"average": "median"}, "unknown average 'median': choose from none"),
-        ({"crop_border": 20}, r"crop_border 20 leaves nothing of \(48, 40\) pixels"),
-        ({"crop_border": -1}, "crop_border -1"),
-        ({"max_value": "image", "average": "mse"}, "use average='images'"),
+        (PSNR, {"channels": "luma"}, "unknown channels 'luma': choose from as-is"),
+        (PSNR, {"average": "median"}, "unknown average 'median': choose from none"),
+        (PSNR, {"crop_border": 20}, r"crop_border 20 leaves nothing of \(48, 40\) pixels"),
+        (PSNR, {"crop_border": -1}, "crop_border -1"),
+        (PSNR, {"max_value": "image", "average": "mse"}, "use average='images'"),
+        (SSIM, {"window": "box"}, "unknown window 'box': choose from gaussian, uniform"),
     ],
 )
-def test_psnr_says_what_is_wrong(small, change, message):
-    with pytest.raises(ValueError, match=message):
-        metrics.psnr(*small, **{**PLAIN, "average": "images", **change})
-
-
-def test_shapes_must_agree_and_windows_have_names(small):
+def test_what_is_wrong_is_said(small, metric, change, message):
     output, target = small
-    for call in (partial(metrics.mse, **PLAIN), partial(metrics.ssim, **PLAIN), metrics.patch_distance, lpips):
+    with pytest.raises(ValueError, match=message):
+        metric(output, target, **change)
+    for call in (PSNR, SSIM, metrics.patch_distance, lpips):
         for pictures in ((output[:, :1], target), (output[0], target[0])):
             with pytest.raises(ValueError, match="two equal shapes"):
                 call(*pictures)
-    with pytest.raises(ValueError, match="unknown window 'box': choose from gaussian, uniform"):
-        metrics.ssim(output, target, **PLAIN, window="box")
 
 
 @pytest.mark.parametrize("name", LIBRARY_METRICS)

@@ -1,5 +1,7 @@
 """Networks: published sizes, heads that make what they promise, costs counted against formulas."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
@@ -10,26 +12,14 @@ from srlib.images.degrade import upsample
 from srlib.images.tasks import TASKS
 from srlib.models.folding import Folding
 
-
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("name", models.MODELS)
-def test_every_model_enlarges_four_times(name, task):
-    network = models.build(name, task).eval()
-    assert network(torch.rand(2, TASKS[task][0], 9, 13)).shape == (2, TASKS[task][1], 36, 52)
+NOT_MADE = {("subpixel-2x2", 2), ("subpixel-2x2", 3)}
 
 
 @pytest.mark.parametrize("head", models.HEADS)
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_every_head_makes_whole_blocks(head, scale):
-    if head == "subpixel-2x2" and scale != 4:
-        with pytest.raises(ValueError, match="made for scale 4"):
-            models.HEADS[head](8, 3, scale)
-        return
-    assert models.HEADS[head](8, 3, scale)(torch.rand(1, 8, 6, 7)).shape == (1, 3, 6 * scale, 7 * scale)
-    with pytest.raises(ValueError, match=r"no multiple of scale\^2 = 16"):
-        models.icnr_(torch.empty(20, 5, 3, 3), 4)
-    with pytest.raises(ValueError, match="order must be"):
-        models.tying(4, 3, 2)
+    with pytest.raises(ValueError, match="made for scale 4") if (head, scale) in NOT_MADE else nullcontext():
+        assert models.HEADS[head](8, 3, scale)(torch.rand(1, 8, 6, 7)).shape == (1, 3, 6 * scale, 7 * scale)
 
 
 @pytest.mark.parametrize("task", ["rgb-rgb", "gray-rgb"])
@@ -53,51 +43,47 @@ def test_per_channel_and_luma_only_use_the_gray_network():
 
 def test_self_ensemble_commutes_with_flips_and_turns():
     torch.manual_seed(0)
-    net, bicubic = models.SelfEnsemble(models.build("subpixel").double().eval()), models.Interpolation()
+    net = models.SelfEnsemble(models.build("subpixel").double().eval())
     lr = torch.rand(1, 3, 8, 8, dtype=torch.float64)
     for change in (lambda x: x.flip(-1), lambda x: torch.rot90(x, 1, dims=(-2, -1))):
         torch.testing.assert_close(net(change(lr)), change(net(lr)))
-    torch.testing.assert_close(models.SelfEnsemble(bicubic)(lr), bicubic(lr))
 
 
 def test_layer_table_counts_as_the_formulas_do_and_leaves_the_network_as_it_was():
     conv, up = nn.Conv2d(3, 8, 5, padding=2), nn.ConvTranspose2d(8, 2, 9, 4, 3, 1)
     net = nn.Sequential(conv, nn.BatchNorm2d(8).eval(), up)
-    before = {k: v.clone() for k, v in net.state_dict().items()}
     rows = models.layer_table(net, (2, 3, 10, 12))
     assert [row["multiply_adds"] for row in rows] == [2 * 10 * 12 * 8 * 3 * 25, 0, 2 * 10 * 12 * 8 * 2 * 81]
     assert models.count_multiply_adds(net, (2, 3, 10, 12)) == sum(row["multiply_adds"] for row in rows)
     assert rows[2]["output"] == (2, 2, 40, 48)
-    assert sum(r["parameters"] for r in rows) == models.count_parameters(net)
-    assert [net.training, net[0].training, net[1].training] == [True, True, False]
-    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    assert sum(row["parameters"] for row in rows) == models.count_parameters(net)
+    assert [net.training, conv.training, net[1].training] == [True, True, False]
+    assert int(net[1].num_batches_tracked) == 0
     assert not any(m._forward_hooks for m in net.modules())
-    assert min(models.milliseconds([net, conv], torch.rand(1, 3, 10, 12), repeats=2)) > 0
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("call", "message"),
     [
-        ({"name": "resnet"}, "unknown model 'resnet': choose from subpixel"),
-        ({"name": "residual", "task": "rgb-gray"}, "unknown task 'rgb-gray'"),
-        ({"name": "residual", "head": "magic"}, "unknown head 'magic'"),
-        ({"name": "residual", "body": "magic"}, "unknown body 'magic'"),
-        ({"name": "residual", "init": "magic"}, "unknown initialisation 'magic'"),
-        ({"name": "base", "batch_norm": True}, "plain body only"),
-        ({"name": "base", "leak": 0.1}, "plain body only"),
+        (lambda: models.build("resnet"), "unknown model 'resnet': choose from subpixel"),
+        (lambda: models.build("residual", "rgb-gray"), "unknown task 'rgb-gray'"),
+        (lambda: models.build("residual", head="magic"), "unknown head 'magic'"),
+        (lambda: models.build("residual", body="magic"), "unknown body 'magic'"),
+        (lambda: models.build("residual", init="magic"), "unknown initialisation 'magic'"),
+        (lambda: models.build("base", batch_norm=True), "plain body only"),
+        (lambda: models.build("base", leak=0.1), "plain body only"),
+        (lambda: models.icnr_(torch.empty(20, 5, 3, 3), 4), r"no multiple of scale\^2 = 16"),
+        (lambda: models.tying(4, 3, 2), "order must be"),
     ],
 )
-def test_unknown_names_are_named(arguments, message):
+def test_what_is_wrong_is_named(call, message):
     with pytest.raises(ValueError, match=message):
-        models.build(**arguments)
+        call()
 
 
 def test_a_leaky_relu_lets_a_part_through_below_zero():
-    lr = torch.rand(1, 3, 6, 6)
-    for leak in (0.0, 0.1):
-        body = models.build("subpixel", width=8, leak=leak).body
-        body[0].bias.data.fill_(-100)  # the first layer is below zero everywhere
-        torch.testing.assert_close(body[:2](lr), leak * body[0](lr))
+    body = models.build("subpixel", leak=0.1).body
+    assert body[1](torch.tensor([-10.0, 10.0])).tolist() == [-1, 10]
 
 
 @pytest.mark.parametrize("name", ["small", "base", "collapsible"])
