@@ -30,7 +30,7 @@ def test_gallery_draws_every_pixel_as_a_square_of_equal_pixels(displayed):
         assert np.array_equal(np.asarray(shown)[top : top + 60, left : left + 90], zoomed)
 
 
-def test_errors_of_a_figure():
+def test_what_a_figure_refuses():
     picture = torch.zeros(1, 8, 8)
     with pytest.raises(ValueError, match="alternative text"):
         plots.show(plots.gallery([picture], ["x"]), " ")
@@ -38,18 +38,6 @@ def test_errors_of_a_figure():
         plots.gallery([picture], ["x", "y"])
     with pytest.raises(ValueError, match=r"square of 5 at \(4, 0\)"):
         plots.crop(picture, 4, 0, 5)
-
-
-def test_as_array_takes_gray_rgb_floats_and_bytes():
-    assert plots.as_array(torch.tensor([[-1.0, 0.5, 2.0]])).tolist() == [[[0] * 3, [128] * 3, [255] * 3]]
-    assert plots.as_array(np.full((3, 1, 1), 7, np.uint8)).tolist() == [[[7, 7, 7]]]
-
-
-def test_a_wave_has_its_power_at_its_frequency():
-    wave = 0.5 + 0.4 * torch.cos(2 * torch.pi * 0.25 * torch.arange(64)).expand(1, 3, 64, 64)
-    frequency, power = plots.radial_spectrum(wave, bins=32)
-    assert frequency[2:][power[2:].argmax()] == pytest.approx(0.25, abs=0.01)
-    assert plots.spectrum_picture(wave[0])[0, 32, [16, 31, 48]].tolist() == pytest.approx([1, 0, 1], abs=0.2)
 
 
 def test_table_shows_every_cell_once_as_html_and_as_text(displayed):
