@@ -1,7 +1,6 @@
 """Figures that move, in Chromium: they follow the hand, and without scripts a line of text is left."""
 
 import io
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,15 +11,9 @@ from conftest import phone
 from PIL import Image
 from playwright.sync_api import Page
 
-from course import notebooks as pages
-from course import widgets
-from srlib.files import ROOT
+from course import visibility, widgets
 
 COLORS = [f"rgb({16 * k},{255 - 16 * k},128)" for k in range(16)]
-
-
-def html_of(name: str, **data) -> str:
-    return widgets.html(name, data)
 
 
 @contextmanager
@@ -43,7 +36,7 @@ def drawn(page: Page) -> np.ndarray:
 
 @pytest.mark.browser
 def test_sampling_folds_past_half_a_period_per_sample(browser):
-    with opened(browser, html_of("sampling", highest=2.5, start=0.2)) as page:
+    with opened(browser, widgets.html("sampling", {"highest": 2.5, "start": 0.2})) as page:
         for true, folded in ((0.0, 0.0), (0.3, 0.3), (0.5, 0.5), (0.8, 0.2), (1.0, 0.0), (1.3, 0.3), (2.4, 0.4)):
             text = move(page, true)
             assert f"{true:.2f} periods per sample; drawn through the samples (blue): {folded:.2f}" in text
@@ -65,33 +58,30 @@ def test_crossfade_shows_one_frame_at_each_stop_and_a_blend_between(browser):
     frames = [{"name": n, "pictures": [widgets.picture_url(torch.full((1, 4, 4), v))]} for n, v in
               (("black", 0.0), ("white", 1.0), ("gray", 0.5))]  # fmt: skip
     given = {"label": "picture", "columns": ["one"], "sizes": [40], "frames": frames}
-    with opened(browser, html_of("crossfade", **given)) as page:
+    with opened(browser, widgets.html("crossfade", given)) as page:
         for value, text, level in ((0, "black", 0), (1, "white", 255), (2, "gray", 128), (0.5, "50 % black", 128)):
             assert move(page, value).startswith(text)
             shot = Image.open(io.BytesIO(page.locator("div[style*=relative]").screenshot())).convert("L")
             assert abs(int(np.asarray(shot)[20, 20]) - level) <= 2
-    with opened(browser, html_of("crossfade", **given, step=1)) as page:
+    with opened(browser, widgets.html("crossfade", given | {"step": 1})) as page:
         assert [move(page, value) for value in (1, 0.4)] == ["white", "black"], "by whole steps it never blends"
 
 
 @pytest.mark.browser
 def test_interleave_ends_as_pixel_shuffle_does(browser):
-    with opened(browser, html_of("interleave", scale=4, side=3, colors=COLORS)) as page:
+    with opened(browser, widgets.html("interleave", {"scale": 4, "side": 3, "colors": COLORS})) as page:
         assert move(page, 0) == "16 channels of 3 x 3"
         assert move(page, 1) == "one channel of 12 x 12"
-        cell = 16
-        margin = 3 * 14 / 2
-        picture, wanted = drawn(page), np.array([[16 * k, 255 - 16 * k, 128] for k in range(16)])
-        for row in range(12):
-            for column in range(12):
-                at = picture[int(margin + row * cell + 2), int(margin + column * cell + 2)]
-                assert np.abs(at - wanted[row % 4 * 4 + column % 4]).max() < 8
+        middles = 3 * 14 // 2 + 16 * np.arange(12) + 2
+        channel = np.arange(12)[:, None] % 4 * 4 + np.arange(12) % 4
+        wanted = np.stack([16 * channel, 255 - 16 * channel, 0 * channel + 128], axis=-1)
+        assert np.abs(drawn(page)[np.ix_(middles, middles)] - wanted).max() < 8
 
 
 @pytest.mark.browser
 def test_phases_says_which_taps_keep_rows_and_slopes_even(browser):
     first = [0.1, 0.8, 0.1]
-    html = html_of("phases", taps=[first, [0.2, 0.6, 0.3]], flat=100, slope=20, colors=COLORS[:2])
+    html = widgets.html("phases", {"taps": [first, [0.2, 0.6, 0.3]], "flat": 100, "slope": 20, "colors": COLORS})
     with opened(browser, html) as page:
         for second in ([0.2, 0.6, 0.3], [0.2, 0.6, 0.2], [0, 0.5, 0.5], [-0.1, 0.7, 0.4], first):
             for slider, tap in zip(page.locator("input").all(), second):
@@ -107,17 +97,35 @@ def test_phases_says_which_taps_keep_rows_and_slopes_even(browser):
 @pytest.mark.browser
 @pytest.mark.parametrize("name", ["sampling", "crossfade", "interleave", "phases"])
 def test_without_scripts_a_line_is_left(name, browser):
-    with opened(browser, html_of(name, frames=[]), java_script_enabled=False) as page:
+    with opened(browser, widgets.html(name, {"frames": []}), java_script_enabled=False) as page:
         assert page.inner_text("body") == widgets.WITHOUT
 
 
-@pytest.mark.parametrize("name", pages.NAMES)
-def test_on_a_page_each_is_shown_once_and_after_a_figure(name):
-    """Among the three outputs before it there is a picture, which stands in for it."""
-    cells = pages.read(ROOT / "notebooks" / f"{name}.ipynb").cells
-    outputs = [output for cell in cells for output in cell.get("outputs", ())]
-    moving = [i for i, o in enumerate(outputs) if '<div id="moving-' in o.get("data", {}).get("text/html", "")]
-    for i in moving:
-        assert any("image/png" in output.get("data", {}) for output in outputs[max(i - 3, 0) : i])
-    ids = [re.search(r'moving-(\w+)"', outputs[i].data["text/html"])[1] for i in moving]
-    assert len(ids) == len(set(ids))
+SQUARES = """() => [0, 1].map(side => {
+  const pen = document.querySelector("#moving-staircase canvas").getContext("2d");
+  const gray = pen.getImageData(side * 200, 0, 176, 176).data.filter((_, i) => i % 4 == 0);
+  const mean = gray.reduce((a, b) => a + b) / gray.length;
+  return [mean, Math.sqrt(gray.reduce((a, b) => a + (b - mean) ** 2, 0) / gray.length)];
+})"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("limit", "low", "high"), [(0.9, 0.4, 1.5), (0.0, 0, 0.25)])
+def test_the_staircase_finds_what_a_simulated_reader_sees(browser, monkeypatch, limit, low, high):
+    """One who sees a grid of a level and guesses below it; and one who sees all of them."""
+    shown: list[dict] = []
+    monkeypatch.setattr(widgets.display, "display", lambda data, **_: shown.append(data))
+    visibility.staircase()
+    guesses = np.random.default_rng(0)
+    with opened(browser, shown[0]["text/html"]) as tab:
+        left, right, _ = tab.query_selector_all("button")
+        assert "No answer, no verdict" in tab.inner_text("p")
+        while left.is_enabled():
+            (mean_left, grid_left), (mean_right, grid_right) = tab.evaluate(SQUARES)
+            assert min(grid_left, grid_right) == 0 < max(grid_left, grid_right)
+            assert max(abs(mean_left - 128), abs(mean_right - 128)) <= 4
+            sees = max(grid_left, grid_right) > limit
+            (left if (grid_left > grid_right if sees else guesses.random() < 0.5) else right).click()
+        said = tab.inner_text("p")
+    assert "Your threshold here" in said
+    assert low <= float(said.split()[-2]) <= high, said

@@ -1,26 +1,17 @@
-"""Page 06: its definitions, the numbers that it keeps of published networks, and how they are made."""
+"""The numbers that page 06 keeps of published networks, and how ``benchmarks/peers.py`` makes them."""
 
-import re
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 
 import numpy as np
 import pytest
 import torch
-from page_code import code_cells, definitions
 from PIL import Image
-from scipy.fft import dctn
 
 from course import results
 from course.page import EXPECTED
 from srlib.files import ROOT
-from srlib.images import degrade
 from srlib.measure import metrics
 from srlib.upscale import SHIPPED
-
-
-@pytest.fixture(scope="module")
-def page():
-    return definitions("06_beside_the_field")
 
 
 @pytest.fixture(scope="module")
@@ -37,47 +28,17 @@ def kept():
     return {k[3:]: v["value"] for k, v in results.load_expected(EXPECTED / "peers.json")["results"].items()}
 
 
-def y_psnr(output, target):
-    return float(metrics.psnr(output, target, crop_border=4, channels="y", average="images"))
-
-
-def test_nothing_damaged_is_the_lr_of_the_course_and_each_damage_does_harm(page):
-    hr = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.25
-    clean = degrade.degrade(hr, "bicubic", 4, round_lr=True)
-    assert torch.equal(page.damaged(hr), clean)
-    for how in ({"blur": 1.5}, {"noise": 6}, {"quality": 40}):
-        lr = page.damaged(hr, **how)
-        assert lr.shape == clean.shape
-        assert torch.equal(lr, degrade.round_8bit(lr))
-        assert not torch.equal(lr, clean), how
-    spread = (page.damaged(hr, noise=6) - page.damaged(hr)).std() * 255
-    assert float(spread) == pytest.approx(6, rel=0.1)
-    assert torch.equal(page.damaged(hr, noise=6), page.damaged(hr, noise=6)), "the same grain for every network"
-
-
-def test_waves_of_the_page_are_the_cosine_transform():
-    (cell,) = [cell for cell in code_cells("06_beside_the_field") if cell.id == "jpeg-block"]
-    names = {"np": np}
-    exec("\n".join(line for line in cell.source.splitlines() if re.match(r"k, n|waves", line)), names)
-    block = np.random.default_rng(0).normal(size=(8, 8))
-    assert np.allclose(names["waves"] @ block @ names["waves"].T, dctn(block, norm="ortho"))
-
-
-def test_kept_numbers_are_those_of_the_shipped_weights(peers, kept):
+def test_kept_numbers_are_those_of_the_shipped_weights_and_the_kept_picture_is_of_them(peers, kept):
     """Fails where weights were trained anew and ``benchmarks/peers.py score`` was not run."""
     shipped = {file.stem: peers.digest(file) for file in SHIPPED.glob("*.pt")}
     assert shipped == {name: kept.get(f"{name}.weights") for name in shipped}
-
-
-def test_the_kept_picture_is_that_of_the_kept_numbers(peers):
     top, left, side = peers.SHOWN
     strip = np.asarray(Image.open(EXPECTED / "peers.png"))
     assert strip.shape == (side, side * len(peers.PEERS), 3)
-    _, hr = peers.portrait()[0]
-    target = hr[..., top : top + side, left : left + side]
+    target = peers.portrait()[0][1][..., top : top + side, left : left + side]
     for at, name in enumerate(peers.PEERS):
         shown = torch.from_numpy(strip[:, at * side : (at + 1) * side].copy()).permute(2, 0, 1)[None] / 255
-        assert y_psnr(shown, target) > 22, name
+        assert metrics.psnr(shown, target, crop_border=4, channels="y", average="images") > 22, name
 
 
 def test_cost_of_layers_as_ncnn_lists_them(peers, tmp_path):

@@ -1,0 +1,192 @@
+"""What the pages write out themselves, where their own cells do not compare it: against the package and theory."""
+
+from collections import defaultdict
+from dataclasses import replace
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from page_code import code_cells, definitions
+from photo_files import saved
+
+from course.page import find_set5
+from srlib import models
+from srlib.images.degrade import KERNELS, degrade, degrade_matrix, round_8bit
+from srlib.train import losses
+from srlib.train.config import TrainConfig
+from srlib.train.trainer import Trainer
+
+page = cache(definitions)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_response_is_a_fourier_transform_and_the_filter_a_least_squares_solution(sample, kernel):
+    page_01, hr = page("01_data_preparation"), sample.tensor("val", limit=3).double() / 255
+    row, lr = degrade_matrix(176, kernel, 4)[22].numpy(), degrade(hr, kernel, 4, round_lr=True)
+    found = page_01.response(row, np.fft.rfftfreq(512))
+    np.testing.assert_allclose(found, np.abs(np.fft.rfft(row, 512)), atol=1e-12)
+    weights = page_01.fit_filter(lr, hr)
+    best = (page_01.apply_filter(weights, lr) - hr).square().mean()
+    step = 1e-3 * torch.randn(25, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for other in (weights + step, weights - step):
+        assert (page_01.apply_filter(other, lr) - hr).square().mean() > best
+
+
+def test_loop_by_hand_trains_the_packages_weights(sample):
+    train_by_hand = page("02_subpixel_cnn").train_by_hand
+    config = TrainConfig(
+        model="subpixel", options={"width": 8}, schedule="exponential", learning_rate=1e-2,
+        final_learning_rate=1e-3, warmup=0, ema=0.0, clip=0.0, batch_size=4, patch=32, steps=30, seed=3,
+    )  # fmt: skip
+    by_hand, errors = train_by_hand(config, sample)
+    result = Trainer(config, sample, precision=torch.float32).run()
+    for a, b in zip(by_hand.parameters(), result.average.model.parameters()):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
+    assert sum(errors) / len(errors) == pytest.approx(result.history[-1]["loss"], rel=1e-5)
+    other, _ = train_by_hand(replace(config, seed=4), sample)
+    assert any(not torch.equal(a, b) for a, b in zip(by_hand.parameters(), other.parameters()))
+
+
+def test_in_turn_is_the_package_s():
+    per_channel = page("03_channel_experiments").PerChannel
+    gray, lr = torch.nn.Conv2d(1, 1, 3, padding=1), torch.rand(2, 3, 6, 5)
+    torch.testing.assert_close(per_channel(gray)(lr), models.PerChannel(gray)(lr))
+
+
+def ledger(**changes):
+    """What the verdicts read; all that is not given is 0."""
+    values = {"03.gray_rgb.saturation": 60.0, "03.gray_rgb.chroma_variance": 40.0}
+    values |= {"03.bicubic.gray_minus_rgb": 0.1, "03.gray.gray_psnr": 28.0, "03.rgb.rgb_psnr": 27.5}
+    values |= {"03.plain.gray-rgb.ripple": 4.0, "03.plain.rgb-rgb.ripple": 1.0}
+    return defaultdict(float, values | {"03.plain.grid.low": 2.0, "03.plain.grid.high": 4.0} | changes)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "judged"), [(-0.3, -0.1, "-"), (-0.04, 0.02, "="), (0.01, 0.3, "+"), (-0.1, 0.1, "open")]
+)
+def test_a_difference_is_judged_by_its_interval(low, high, judged):
+    judge = page("03_channel_experiments").judge
+    r = ledger(**{"03.dropout.rgb_gain": (low + high) / 2, "03.dropout.low": low, "03.dropout.high": high})
+    assert judge(r, "dropout", "-", "=", "+")[1] == judged
+    assert judge({"03.dropout.rgb_gain": 1.0}, "dropout", "-", "=", "+")[1] == "illustration"
+
+
+@pytest.mark.parametrize(
+    ("claim", "changes", "verdict"),
+    [
+        ("Gray to RGB has low saturation", {}, "confirmed"),
+        ("Gray to RGB has low saturation", {"03.gray_rgb.saturation": 100.0}, "depends"),
+        ("Gray to RGB has fewer grids", {}, "refuted"),
+        ("Gray to RGB has fewer grids", {"03.plain.grid.low": -4.0, "03.plain.grid.high": -1.0}, "confirmed"),
+        ("Gray to RGB has fewer grids", {"03.plain.grid.low": -0.1, "03.plain.grid.high": 0.1}, "refuted: equal"),
+        ("Gray to RGB has fewer grids", {"03.plain.gray-rgb.ripple": 0.4, "03.plain.rgb-rgb.ripple": 0.1}, "not"),
+        ("Gray to Gray has the lowest loss of the three", {"03.gray.gray_psnr": 27.0}, "refuted"),
+        ("Gray to Gray has the lowest loss of the three", {}, "confirmed, of which the ruler gives 20%"),
+        ("PSNR 28.41 dB", {"reached": 28.43}, "reached: 28.43"),
+        ("PSNR 28.41 dB", {"reached": 25.29}, "refuted: 25.29"),
+    ],
+)  # fmt: skip
+def test_verdicts_follow_the_numbers(claim, changes, verdict):
+    other_claims = page("03_channel_experiments").other_claims
+    other_claims.__globals__["reached"] = {"psnr_of_mean_mse": changes.get("reached", 28.43)}
+    found = {text: judged for text, _, judged in other_claims(ledger(**changes))}
+    assert found[claim].startswith(verdict)
+
+
+def test_tied_transposed_kernel_is_the_nearest():
+    """No other kernel with equal phase sums is nearer: the change is orthogonal to all that keep the sums."""
+    torch.manual_seed(1)
+    tie = page("04_checkerboard_artifacts", PHOTO=None).EvenSums(4)  # a default of an argument
+    weight, *others = torch.randn(21, 1, 1, 9, 9, dtype=torch.float64)
+    for other in others:
+        assert abs(float(((tie(weight) - weight) * tie(other)).sum())) < 1e-9
+
+
+@pytest.fixture(scope="module")
+def cells_05() -> dict[str, str]:
+    return {cell.id: cell.source for cell in code_cells("05_psnr_limits")}
+
+
+@pytest.fixture(scope="module")
+def page_05(cells_05) -> dict[str, Any]:
+    """The names that the page imports, and its functions on lines, which train nothing here."""
+    opened = SimpleNamespace(pick=lambda smoke, **_: smoke)
+    names: dict[str, Any] = {"page": opened, "SEED": 0, "GAMES": {}, "target": torch.zeros(6, 3, 176, 176)}
+    exec(cells_05["setup"].partition("\npage =")[0] + "\n" + cells_05["s6-config"], names)
+    names["SEEDS"] = range(5)
+    for name in ("lines-losses", "lines-moved", "lines-contrasts"):
+        exec(cells_05[name], names)
+    return names
+
+
+def test_verdicts_are_said_in_words(page_05, cells_05):
+    random = np.random.default_rng(2)
+    better = {"PSNR": True, "SSIM": True, "LPIPS": False, "patches": False}
+    effects = {"mse": (0, 0.005), "l1": (0.004, 0.005), "ssim": (-3.0, 0.1), "adversarial": (0.0, 2.0)}
+    draws = {name: mean + random.normal(0, noise, size=(6, 4, 8)) for name, (mean, noise) in effects.items()}
+    per_seed = {name: [dict(zip(better, seed)) for seed in values] for name, values in draws.items()}
+    names: dict[str, Any] = {**page_05, "NAMES": tuple(effects), "per_seed": per_seed, "HIGHER_IS_BETTER": better}
+    exec(cells_05["s6-effects"], names)
+    said = {key: row["verdict"] for key, row in names["decided"].items()}
+    assert (said["l1", "PSNR"], said["adversarial", "SSIM"]) == ("equal", "open")
+    assert [said["ssim", metric] for metric in better] == ["worse", "worse", "better", "better"]
+    low, high = names["interval"](names["contrasts"]["ssim", "PSNR"])
+    assert low < -3 < high
+    assert high - low < names["decided"]["ssim", "PSNR"]["high"] - names["decided"]["ssim", "PSNR"]["low"]
+
+
+def test_a_critic_without_strides_is_the_same_one_at_every_place(page_05):
+    kinds = losses.Adversarial, page_05["StridelessCritic"]
+    by_8, everywhere = (kind(**page_05["CRITIC"], seed=1) for kind in kinds)
+    assert repr(everywhere) != repr(by_8), "or one training would pass for the other"
+    by_8, everywhere = by_8.judge.eval(), everywhere.judge.eval()
+    probe = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.allclose(everywhere[1:](probe)[..., ::8, ::8], by_8[1:](probe), atol=1e-5)
+        turned = [(y, x) for y in range(4) for x in range(4)]
+        each = [by_8[0](probe.roll((y, x), (2, 3))).roll((-y, -x), (2, 3)) for y, x in turned]
+        gap = (torch.stack(each).mean(dim=0) - everywhere[0](probe))[..., 12:-12, 12:-12]
+    assert float(gap.abs().max()) < 1e-4  # its detail is the mean over all places of the blocks
+
+
+def test_the_contrasts_of_lines_say_what_was_put_in(page_05):
+    random, cells = np.random.default_rng(0), {}
+    put_in = {"mse": 0, "perceptual": 8, "moved": 0, "adversarial": 8, "no strides": 8}
+    for cure in page_05["CURES"]:
+        for name in page_05["ARMS"]:
+            level = -20 if cure == "ramp" else put_in[name]
+            cells[cure, name] = [
+                {"excess": level + random.normal(0, 0.1, 6), "lpips": 0.1 + random.normal(0, 1e-4, 6)}
+                for _ in page_05["SEEDS"]
+            ]
+    page_05["PHOTOS"][:] = [{"excess": np.full(6, -1.0)}] * 5
+    said = {label: row["verdict"] for label, row in page_05["contrasted"](cells, "excess").items()}
+    assert said["plain, moved - mse"] == said["plain, adversarial - no strides"] == "equal"
+    assert said["plain, perceptual - mse"] == said["ICNR, perceptual - moved"] == "more"
+    assert {verdict for label, verdict in said.items() if "ramp" in label} == {"less"}
+    assert {row["verdict"] for row in page_05["contrasted"](cells, "lpips").values()} == {"equal"}
+
+
+def test_set5_is_found_in_a_folder_or_beside_it_and_none_is_no_error(tmp_path):
+    for number in (2, 1):
+        saved(tmp_path / f"benchmarks/Set5/HR_x4/{number}.png", size=(8 * number, 12))
+    for place in (tmp_path, tmp_path / "benchmarks", tmp_path / "celeba"):
+        assert [x.shape for x in find_set5(str(place))] == [(1, 3, 12, 8), (1, 3, 12, 16)]
+    assert find_set5(str(tmp_path / "other" / "celeba")) == []
+
+
+def test_nothing_damaged_is_the_lr_of_the_course_and_each_damage_does_harm():
+    damaged = page("06_beside_the_field").damaged
+    hr = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.25
+    clean = damaged(hr)
+    assert torch.equal(clean, degrade(hr, "bicubic", 4, round_lr=True))
+    for how in ({"blur": 1.5}, {"noise": 6}, {"quality": 40}):
+        lr = damaged(hr, **how)
+        assert lr.shape == clean.shape
+        assert torch.equal(lr, round_8bit(lr))
+        assert not torch.equal(lr, clean), how
+        assert torch.equal(lr, damaged(hr, **how)), "the same grain for every network"
+    assert float((damaged(hr, noise=6) - clean).std() * 255) == pytest.approx(6, rel=0.1)
