@@ -15,25 +15,19 @@ from srlib.errors import UsageError
 from srlib.images.degrade import upsample
 from srlib.measure.evaluation import mean_psnr
 from srlib.upscale import SHIPPED, load_network, upscale
-from srlib.upscale.tiles import LEVELS, Enlarger, fill_transparent, reach
+from srlib.upscale.tiles import LEVELS, Enlarger, reach
 
 CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
-    ("model", "wanted"),
-    [
-        (models.Interpolation("lanczos", 3), (3, 3)),
-        (models.build("subpixel-bn-dropout", width=8), (4, 2 + 1 + 1 + 1)),
-        (models.build("residual", scale=2, width=4, depth=20), (2, 1 + 20 * 2 + 1)),
-        (models.PerChannel(models.build("residual", "gray-gray", width=8, depth=2)), (4, 1 + 2 * 2 + 1)),
-    ],
+    ("name", "options", "wanted"),
+    [("subpixel-bn-dropout", {}, (4, 5)), ("residual", {"scale": 2, "depth": 20}, (2, 42))],
 )
-def test_reach_is_the_receptive_field_whatever_the_weights(model, wanted):
-    for layer in model.modules():
-        if isinstance(layer, nn.Conv2d):
-            nn.init.zeros_(layer.weight)
-            nn.init.constant_(layer.bias, -100)  # every ReLU is shut
+def test_reach_is_the_receptive_field_whatever_the_weights(name, options, wanted):
+    model = models.build(name, width=4, **options)
+    for parameter in model.parameters():
+        nn.init.constant_(parameter, -100)  # every ReLU is shut
     assert reach(model) == wanted
 
 
@@ -87,21 +81,19 @@ def test_photos_are_enlarged_in_exact_float32():
     assert torch.backends.cudnn.allow_tf32
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "I;16"])
-def test_an_image_keeps_its_mode_and_is_enlarged_as_its_array(mode):
-    image = picture(mode, noise(10, 12, 3))
-    enlarged = upscale(image, network(), device="cpu")
-    assert (enlarged.mode, enlarged.size) == (mode, (48, 40))
-    np.testing.assert_array_equal(np.asarray(enlarged), upscale(np.asarray(image), network(), device="cpu"))
-
-
-def test_arrays_and_tensors_come_back_as_what_they_were():
-    pixels, model = noise(10, 12, 3), network().train()
-    expected = upscale(pixels, model, device="cpu")
+def test_images_arrays_and_tensors_come_back_as_what_they_were():
+    model = network().train()
+    for mode in ("L", "LA", "RGB", "RGBA", "I;16"):
+        image = picture(mode, noise(10, 12, 3))
+        enlarged, expected = (upscale(x, model, device="cpu") for x in (image, np.asarray(image)))
+        assert (enlarged.mode, enlarged.size) == (mode, (48, 40))
+        np.testing.assert_array_equal(np.asarray(enlarged), expected)
+    pixels = noise(10, 12, 3)
     one = upscale(as_tensor(pixels)[0].double(), model, device="cpu")
     assert (one.shape, one.dtype) == ((3, 40, 48), torch.float64)
     batch = upscale(as_tensor(pixels).repeat(2, 1, 1, 1), model, device="cpu")
     torch.testing.assert_close(batch[1].double(), one)
+    expected = upscale(pixels, model, device="cpu")
     np.testing.assert_array_equal((one * 255).round().permute(1, 2, 0).byte().numpy(), expected)
     assert upscale(as_tensor(pixels)[:, :1], network(scale=2), device="cpu").shape == (1, 1, 20, 24)
     assert model.training, "the given network stays as it was"
@@ -163,16 +155,3 @@ def test_hidden_colours_do_not_bleed(dtype):
     np.testing.assert_allclose(enlarged[visible][:, :3] / top, 0.5, atol=0.003)
     alpha = upsample(torch.from_numpy(disc.astype(np.float64)), 4).clamp(0, 1).numpy()
     np.testing.assert_allclose(enlarged[..., 3] / top, alpha, atol=0.003)
-
-
-def test_filling_takes_the_nearest_colours_and_leaves_visible_ones():
-    pixels = np.zeros((64, 64, 4), np.uint8)
-    pixels[:, :20], pixels[:, 44:] = (200, 10, 10, 255), (10, 10, 200, 3)
-    filled, visible = fill_transparent(pixels), pixels[..., 3] > 0
-    np.testing.assert_array_equal(filled[visible], pixels[visible])
-    np.testing.assert_array_equal(filled[..., 3], pixels[..., 3])
-    assert min(filled[:, 20:24, 0].min(), filled[:, 40:44, 2].min()) > 190
-    for shape in ((1, 40), (40, 1), (37, 5)):
-        pixels = np.full((*shape, 2), (77, 0), np.uint8)
-        pixels[-1, -1] = (200, 9)
-        assert (fill_transparent(pixels)[..., 0] == 200).all()

@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from photo_files import command, files, network, noise, picture, saved, smooth
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from srlib import models
-from srlib.data import decode
 from srlib.upscale import photo_files
 from srlib.upscale import upscale as enlarged_by
 
@@ -33,20 +32,20 @@ upscale = pytest.fixture(command)
 )
 def test_every_format_and_mode(upscale, name, modes, form):
     pixels = smooth(40, 30)
-    ending = Path(name).suffix if form != "PNG" else ".png"
+    target = f"a_x4{'.png' if form == 'PNG' else Path(name).suffix}"
     for mode, _, out in (entry.partition(">") for entry in modes.split()):
-        out = out or mode
         image = picture("RGB" if mode == "LAB" else mode, pixels)
         if mode == "LAB":
             profiles = map(ImageCms.createProfile, ("sRGB", "LAB"))
             image = ImageCms.profileToProfile(image, *profiles, outputMode=mode)
         image.save(name, None if "." in name else "PNG")
         assert upscale(name, "--force") == 0
-        assert files() == {name, f"a_x4{ending}"}
-        with Image.open(f"a_x4{ending}") as enlarged:
-            assert (enlarged.format, enlarged.mode, enlarged.size) == (form, out, (160, 120))
-            kind = "L" if out[0] in "LI" else "RGB"
-            shown = np.asarray(enlarged) / 257 if out == "I;16" else np.asarray(enlarged.convert(kind), float)
+        assert files() == {name, target}
+        with Image.open(target) as enlarged:
+            assert (enlarged.format, enlarged.mode, enlarged.size) == (form, out or mode, (160, 120))
+            kind = "L" if enlarged.mode[0] in "LI" else "RGB"
+            deep = enlarged.mode == "I;16"
+            shown = np.asarray(enlarged) / 257 if deep else np.asarray(enlarged.convert(kind), float)
         if mode in ("1", "P", "LAB"):  # these are coarse, or have lost what lies outside of print
             continue
         wanted = np.asarray(Image.fromarray(pixels).convert(kind), float)
@@ -65,14 +64,11 @@ def test_deep_gray_keeps_its_levels(tmp_path, ending):
 
 def deep_png(channels: int) -> bytes:
     """A PNG of 16 bits per channel, 8 x 6, which Pillow can read but not write."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
     rows = b"".join(b"\0" + b"\x80\x40" * (8 * channels) for _ in range(6))
     header = struct.pack(">IIBBBBB", 8, 6, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
-    start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
-    return start + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    chunks = [b"IHDR" + header, b"IDAT" + zlib.compress(rows), b"IEND"]
+    packed = (struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
 def test_deep_colour_is_read_in_8_bits_and_said_so(upscale, capsys):
@@ -146,14 +142,13 @@ def exif_with(orientation: int, note: bytes = b"") -> bytes:
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif"])
 @pytest.mark.parametrize("orientation", [1, 2, 6])
-def test_photos_are_turned_upright_and_keep_their_exif(upscale, name, orientation):
-    Image.fromarray(smooth(24, 16)).save(name, exif=exif_with(orientation))
+def test_photos_are_turned_upright_and_keep_exif_and_profile(upscale, name, orientation):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes() + b"mine"
+    Image.fromarray(smooth(24, 16)).save(name, exif=exif_with(orientation), icc_profile=profile)
     with Image.open(name) as image:
-        image.load()
-        turn = decode.TURNS.get(orientation if not name.endswith("tif") else 1)
-        upright = image if turn is None else image.transpose(turn)
-        assert upright.size == ((24, 16) if orientation < 5 else (16, 24))
-    assert upscale(name) == 0
+        upright = ImageOps.exif_transpose(image)
+    assert upright.size == ((24, 16) if orientation < 5 else (16, 24))
+    assert upscale(name, "--compare") == 0
     with Image.open(name.replace(".", "_x4.")) as enlarged:
         exif = enlarged.getexif()
         assert enlarged.size == (4 * upright.width, 4 * upright.height)
@@ -165,6 +160,9 @@ def test_photos_are_turned_upright_and_keep_their_exif(upscale, name, orientatio
     assert inner[ExifTags.Base.DateTimeOriginal] == "2024:02:29 12:00:00"
     assert (inner[ExifTags.Base.ExifImageWidth], inner[ExifTags.Base.ExifImageHeight]) == enlarged.size
     assert exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] == "N"
+    in_memory = enlarged_by(Image.open(name), network(), device="cpu")
+    for made in (enlarged, Image.open("a_compare.png"), in_memory):
+        assert made.info["icc_profile"] == profile
 
 
 @pytest.mark.parametrize("name", ["b.jpg", "b.tif"])
@@ -189,16 +187,6 @@ def test_broken_exif_does_not_spoil_a_photo(upscale, capsys, monkeypatch):
     assert "its EXIF is broken and is left out" in capsys.readouterr().out
     with Image.open("c_x4.jpg") as enlarged:
         assert enlarged.size == (40, 48), "turned all the same"
-
-
-@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif"])
-def test_the_colour_profile_stays_with_its_pixels(upscale, name):
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes() + b"mine"
-    saved(name, icc_profile=profile, exif=exif_with(1))
-    assert upscale(name, "--compare") == 0
-    in_memory = enlarged_by(Image.open(name), network(), device="cpu")
-    for enlarged in (Image.open(name.replace(".", "_x4.")), Image.open("a_compare.png"), in_memory):
-        assert enlarged.info["icc_profile"] == profile
 
 
 def press_profile() -> bytes:
