@@ -110,6 +110,9 @@ RULES: dict[str, tuple[Callable[[Any], Any], *tuple[Callable[[Any], Any], ...]]]
     "a cell of code has at most 30 lines": (
         lambda page: [n for n, cell in enumerate(code(page), 1) if len(cell.source.splitlines()) > 30],
         source(1, "x = 1\n" * 31)),
+    "a page has no shell line and no magic": (
+        lambda page: re.findall(r"^[!%].*|get_ipython.*", "\n".join(c.source for c in code(page)), re.MULTILINE),
+        source(1, "!ls"), source(1, "get_ipython().system('ls')")),
     "a section ends in a '# Check' cell that asserts or claims": (
         lambda page: list(unchecked(page)), source(1, "# Check\nprint('fine')")),
     "cells are executed once, in order": (
