@@ -1,0 +1,232 @@
+"""Colour, resampling, blur, noise and JPEG against Pillow, scikit-image, SciPy, PyTorch and MATLAB."""
+
+import io
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+from skimage import color as skcolor
+from skimage.transform import pyramid_reduce
+from torch.nn import functional as F
+
+from srlib.data import Batches
+from srlib.files import ROOT
+from srlib.images import camera, color
+from srlib.images.degrade import degrade, degrade_matrix, least_norm, resize, round_8bit, upsample
+from srlib.images.tasks import pair
+from srlib.measure import metrics
+from srlib.measure.evaluation import mean_psnr
+from srlib.models import Interpolation
+
+SET5 = ROOT.parent / "shared" / "data" / "benchmarks" / "Set5"
+needs_set5 = pytest.mark.skipif(not SET5.is_dir(), reason="no Set5 in shared/data/benchmarks")
+PILLOW = {"nearest": Image.Resampling.BOX} | {  # enlarging, BOX shares a pixel where we choose one
+    name: Image.Resampling[name.upper()] for name in ("bilinear", "bicubic", "lanczos")
+}
+
+
+def noise(*shape):
+    """A picture with every frequency in it, float64 in [0, 1]."""
+    return torch.rand(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def exact(hr, kernel, scale):
+    return degrade(hr, kernel, scale, round_lr=False)
+
+
+def close(a, b, atol=1e-12):
+    torch.testing.assert_close(torch.as_tensor(a).double(), torch.as_tensor(b).double(), atol=atol, rtol=0)
+
+
+def as_tensor(image):
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def test_colours_are_those_of_pillow_and_scikit_image():
+    rgb = (255 * noise(3, 40, 30)).round()
+    picture = Image.fromarray(rgb.permute(1, 2, 0).byte().numpy())
+    close(color.to_gray(rgb / 255)[0] * 255, np.array(picture.convert("L")), atol=0.51)  # Pillow rounds
+    full, limited = (color.to_ycbcr(rgb / 255, limited=limited) for limited in (False, True))
+    close(255 * full.permute(1, 2, 0), np.array(picture.convert("YCbCr")), atol=1.01)  # in whole numbers
+    close(255 * limited.permute(1, 2, 0), skcolor.rgb2ycbcr(np.asarray(picture)), atol=1e-3)  # has 3 decimals
+    close(color.from_ycbcr(full, limited=False), rgb / 255)
+    close(color.from_ycbcr(limited, limited=True), rgb / 255)
+    x = noise(2, 3, 8, 8)
+    assert torch.equal(color.split_channels(x)[4, 0], x[1, 1])
+    blue = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64).view(1, 3, 1, 1).expand(1, 3, 8, 8)
+    both = color.saturation(torch.cat([x[:1, :1].expand(1, 3, 8, 8), blue]))
+    close(both, [0.0, 255 * np.hypot(0.5, 0.114 / 1.402)], atol=1e-9)
+
+
+@pytest.mark.parametrize("name", PILLOW)
+def test_resize_is_pillows_and_in_its_plain_mode_pytorchs(name):
+    """Up and down, by whole numbers and others; on float pictures, so that nothing is rounded."""
+    x = noise(44, 33)
+    for size in [(11, 9), (20, 31), (48, 36), (176, 132), (97, 53)]:
+        if name != "nearest" or size < (44, 33):
+            pillow = Image.fromarray(x.float().numpy()).resize(size[::-1], PILLOW[name])
+            close(resize(x, size, name), np.array(pillow), atol=2e-6)
+    for size in [(11, 9), (176, 132)] if name in ("bilinear", "bicubic") else []:
+        theirs = F.interpolate(x[None, None], size, mode=name, align_corners=False)[0, 0]
+        rim = 2 * max(1, size[0] // 44)  # where PyTorch repeats the border, and we renormalise
+        gap = theirs - resize(x, size, {"bicubic": "bicubic-0.75"}.get(name, name), antialias=False)
+        assert gap[rim:-rim, rim:-rim].abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_kernels_are_those_of_their_libraries(scale):
+    x = noise(48, 36)
+    close(exact(x, "bicubic", scale), resize(x, (48 // scale, 36 // scale)))  # which is Pillow's
+    close(exact(x, "area", scale), F.avg_pool2d(x[None], scale)[0])
+    assert torch.equal(exact(x, "decimate", scale), x[scale // 2 :: scale, scale // 2 :: scale])
+    assert torch.equal(upsample(x, scale, "nearest"), x.repeat_interleave(scale, -1).repeat_interleave(scale, -2))
+    for shape in ((48, 36), (12, 12), (180, 180)):
+        x = noise(*shape)
+        close(exact(x, "lecture", scale), pyramid_reduce(x.numpy(), downscale=scale), atol=1e-9)
+
+
+def test_rounding_is_to_the_nearest_level_and_explicit():
+    x = 1.4 * noise(3, 64, 64) - 0.2
+    rounded = round_8bit(x)
+    assert (rounded.min(), rounded.max()) == (0, 1)
+    assert (rounded - x.clamp(0, 1)).abs().max() <= 0.5 / 255 + 1e-12
+    assert torch.equal(round_8bit(rounded), rounded)
+    photo = (255 * noise(2, 3, 16, 16)).byte()
+    (lr, hr), (raw, _) = (pair(photo, "bicubic", 4, round_lr=round_lr) for round_lr in (True, False))
+    assert lr.dtype == hr.dtype == torch.float32
+    close(hr * 255, photo, atol=1e-4)
+    close(round_8bit(raw), lr)
+    assert not torch.equal(raw, lr)
+
+
+def test_neither_autocast_nor_inference_mode_leaves_a_mark():
+    x = noise(1, 3, 16, 16).float().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = exact(x, "bicubic", 4)
+    assert torch.equal(inside, exact(x, "bicubic", 4)), "autocast would blur a picture"
+    with torch.inference_mode():
+        upsample(torch.rand(1, 3, 17, 19), 2)
+    upsample(noise(1, 3, 17, 19).float().requires_grad_(), 2).sum().backward()  # the kept matrix has a gradient
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (color.to_gray, r"must have shape \[\.\.\., 3, H, W\], got \(2, 1, 18, 16\)"),
+        (lambda x: exact(x, "bilinear", 4), "kernel 'bilinear': choose from bicubic, lecture, area, decimate"),
+        (lambda x: exact(x, "bicubic", 4), "18 pixels is no multiple of the scale 4: crop it first"),
+        (lambda x: resize(x, (8, 8), "cubic"), "unknown interpolation 'cubic': choose from nearest, bilinear"),
+        (lambda x: resize(x, (0, 8)), "sizes must be at least 1, got 18 -> 0"),
+    ],
+)
+def test_errors_name_the_value_and_what_would_be_right(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(torch.zeros(2, 1, 18, 16))
+
+
+@pytest.mark.parametrize("kernel", ["bicubic", "area"])
+def test_least_norm_shrinks_to_what_it_came_from_and_is_the_shortest_that_does(kernel):
+    lr, reach = noise(1, 9, 20), 99 if kernel == "area" else 8
+    hr = least_norm(lr, kernel, 4, reach)
+    close(exact(hr, kernel, 4), lr, atol=1e-12 if kernel == "area" else 1e-4)
+    rows, columns = (degrade_matrix(4 * side, kernel, 4) for side in lr.shape[-2:])
+    close(hr, torch.linalg.pinv(rows) @ lr @ torch.linalg.pinv(columns).T, atol=1e-3)
+
+
+@pytest.fixture
+def photos(sample):
+    """Two photos whose sides are no multiples of 8, uint8."""
+    return sample.tensor("val", limit=2)[..., :170, :149]
+
+
+def through_pillow(photo, quality):
+    file = io.BytesIO()
+    Image.fromarray(photo.permute(1, 2, 0).numpy()).save(file, "JPEG", quality=quality, subsampling=2)
+    return as_tensor(Image.open(file))
+
+
+def decibels(x, photos):
+    return metrics.psnr(x, photos / 255, crop_border=0, channels="as-is", average="none")
+
+
+def test_jpeg_is_that_of_pillow_blur_that_of_scipy_and_noise_has_its_strength(photos):
+    for qualities in ([10, 40], [75, 95]):  # one for each picture
+        mine = camera.jpeg(photos / 255, torch.tensor(qualities))
+        theirs = torch.stack([through_pillow(photo, quality) for photo, quality in zip(photos, qualities)])
+        off = (255 * mine - theirs).abs()
+        assert off.mean() < 1
+        assert (off > 2).float().mean() < 0.1
+        close(decibels(mine, photos), decibels(theirs / 255, photos), atol=0.2)
+    x, sigmas = photos.double() / 255, (0.7, 2.0)
+    for mine, photo, sigma in zip(camera.blur(x, torch.tensor(sigmas)), x, sigmas):
+        close(mine, gaussian_filter(photo.numpy(), (0, sigma, sigma), mode="nearest", radius=12), atol=1e-7)
+    close(camera.blur(x, 0.0), x, atol=1e-7)
+    noisy = camera.noise(x, torch.tensor([0.0, 0.1])) - x
+    assert not noisy[0].any()
+    assert float(noisy[1].std()) == pytest.approx(0.1, rel=0.03)
+
+
+def test_real_lr_follows_the_generator_and_validation_is_the_same_each_time(photos, sample):
+    batches = Batches(sample, "train", 4, 88, kernel="real")
+    torch.manual_seed(1)
+    (first, hr), (second, _) = batches.batch(0), batches.batch(0)
+    torch.manual_seed(1)
+    assert torch.equal(batches.batch(0)[0], first)
+    assert not torch.equal(first, second)
+    assert 15 < float(decibels(first, 255 * degrade(hr, "bicubic", 4, round_lr=True)).min()) < 45
+    how = {"kernel": "real", "scale": 4, "device": "cpu"}
+    scores = {mean_psnr(Interpolation(), photos[..., :168, :148], "rgb-rgb", **how) for _ in "ab"}
+    assert len(scores) == 1
+
+
+@needs_set5
+def test_bicubic_is_matlabs_up_to_its_rounding_and_has_the_published_ssim():
+    """MATLAB rounds between columns and rows; its border is mirrored, and left out. Scored is its LR enlarged."""
+    similar = []
+    for path in (SET5 / "HR_x4").iterdir():
+        paths = path, SET5 / "LR_x4" / path.name.replace("_HR", "_LR")
+        hr, lr = (as_tensor(Image.open(p))[None].double() / 255 for p in paths)
+        rows, columns = (degrade_matrix(n, "bicubic", 4) for n in hr.shape[-2:])
+        gap = 255 * (round_8bit(round_8bit(rows @ hr) @ columns.T) - lr)[..., 2:-2, 2:-2].abs()
+        assert gap.max() < 1.01
+        assert (gap > 0.5).double().mean() < 0.005
+        similar.append(metrics.ssim(round_8bit(upsample(lr, 4)), hr, crop_border=4, channels="y").item())
+    assert np.mean(similar) == pytest.approx(0.8104, abs=0.001)
+
+
+WAYS = {  # of site/lower-psnr.md, a part of the row's name: what differs
+    "RGB instead": {"channels": "as-is"},
+    "full range": {"channels": "y-full"},
+    "before the logarithm": {"channels": "as-is", "mean": lambda x: -10 * torch.log10((10 ** (-x / 10)).mean())},
+    "no border": {"crop_border": 0},
+    "without antialiasing": {"shrink": lambda x: resize(x, [side // 4 for side in x.shape[-2:]], antialias=False)},
+    "every fourth": {"shrink": lambda x: exact(x, "decimate", 4)},
+    "Gaussian pyramid": {"shrink": lambda x: exact(x, "lecture", 4)},
+    "a = -0.75": {"up": "bicubic-0.75"},
+}
+
+
+def bicubic_on_set5(shrink=lambda x: exact(x, "bicubic", 4), up="bicubic", mean=torch.mean, **how):
+    found = []
+    for path in sorted((SET5 / "HR_x4").iterdir()):
+        hr = as_tensor(Image.open(path).convert("RGB"))[None] / 255
+        output = round_8bit(upsample(round_8bit(shrink(hr)), 4, up))
+        found.append(metrics.psnr(output, hr, **{"crop_border": 4, "channels": "y", "average": "images"} | how))
+    return float(mean(torch.stack(found).double()))
+
+
+@needs_set5
+def test_bicubic_scores_as_published_and_the_table_of_lower_scores_is_what_comes_out():
+    text = (ROOT / "site" / "lower-psnr.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([^|]+) \| ([\d.]+) dB \| ([+-][\d.]+) dB \|$", text, re.MULTILINE)
+    reference = bicubic_on_set5()
+    assert reference == pytest.approx(28.42, abs=0.02)
+    assert f"{reference:.2f} dB" in text
+    assert len(rows) == len(WAYS)
+    for (name, value, offset), (part, change) in zip(rows, WAYS.items()):
+        assert part in name
+        found = bicubic_on_set5(**change)
+        assert (value, offset) == (f"{found:.2f}", f"{found - reference:+.2f}"), name
