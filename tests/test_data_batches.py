@@ -10,16 +10,6 @@ import torch
 from srlib.data import Batches
 from srlib.images.degrade import KERNELS, degrade
 
-
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_a_batch_is_its_crops_and_their_lr_by_the_kernel(sample, kernel):
-    batches = Batches(sample, "train", 16, 88, kernel, 4)
-    lr, hr = batches.batch(3)
-    assert hr.dtype == torch.float32
-    assert torch.equal(hr, batches.crops(3) / 255)
-    assert torch.equal(lr, degrade(hr, kernel, 4, round_lr=True))
-
-
 PINNED = {  # batch size, patch, seed and more, and what 6 batches of crops and 4 draws have for a SHA-1
     "24efe573a6bd2ac323a81f6fc93ef19b80d26141": ("train", 16, 88, 7, {}),
     "815224f678631c33514ff71c5f0689a4ae37b5b1": ("train", 6, 176, 123456789, {}),
@@ -40,37 +30,22 @@ def test_these_crops_never_change(sample, pinned, hold):
     assert digest.hexdigest() == pinned
 
 
-@pytest.mark.parametrize("hold", [False, True])
-@pytest.mark.parametrize("patch", [32, 176])
-def test_crops_are_aligned_and_flipped_left_to_right(sample, patch, hold):
-    batches = Batches(sample, "train", 64, patch, scale=4, hold=hold)
-    draw, crops = batches.draw(0), batches.crops(0)
-    _, tops, lefts, flips = draw
-    assert set(flips.tolist()) == {False, True}
-    assert set(tops % 4) == set(lefts % 4) == {0}
-    for crop, row, top, left, flip in zip(crops.numpy(), *draw):
-        wanted = sample.images[row, :, top : top + patch, left : left + patch]
-        assert (crop == (wanted[..., ::-1] if flip else wanted)).all()
-
-
-def test_every_photo_once_in_an_epoch_also_across_batches(sample):
-    batches = Batches(sample, "val", 6, 32)
-    epochs = np.concatenate([batches.draw(step)[0] for step in range(17)]).reshape(6, 17).tolist()
-    assert all(sorted(epoch) == sample.rows("val").tolist() for epoch in epochs)
-    assert len({tuple(epoch) for epoch in epochs}) > 1
-
-
-def test_processes_together_see_the_batch_of_one(sample):
-    parts = [Batches(sample, "train", 8, 32, seed=3, rank=rank, world_size=4).crops(5) for rank in range(4)]
-    assert torch.equal(torch.stack(parts, dim=1).flatten(0, 1), Batches(sample, "train", 8, 32, seed=3).crops(5))
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_batch_is_crops_on_whole_lr_pixels_mirrored_or_not_and_their_lr_by_the_kernel(sample, kernel):
+    batches = Batches(sample, "train", 64, 32, kernel)
+    lr, hr = batches.batch(0)
+    for crop, row, top, left, flip in zip(hr, *batches.draw(0)):
+        wanted = torch.from_numpy(sample.images[row, :, top : top + 32, left : left + 32])
+        assert torch.equal(crop, (wanted.flip(-1) if flip else wanted) / 255)
+        assert top % 4 == left % 4 == 0
+    assert torch.equal(lr, degrade(hr, kernel, 4, round_lr=True))
 
 
 def test_photos_are_put_on_a_device_once_and_shared(sample):
     apart = replace(sample, split={**sample.split, "val": np.arange(1, 99, 2)})
     assert torch.equal(apart.photos("val"), apart.tensor("val"))
-    batches = Batches(apart, "val", 8, 32, hold=True)
-    for each in (batches, replace(batches, patch=64), Batches(apart, "val", 8, 64, hold=True)):
-        assert each.crops(0).shape == (8, 3, each.patch, each.patch)
+    for patch in (32, 64):
+        assert Batches(apart, "val", 8, patch, hold=True).crops(0).shape == (8, 3, patch, patch)
     assert len(apart._held) == 1
     whole = sample.photos("train")  # rows that lie together are not copied
     assert whole.data_ptr() == sample.images[sample.rows("train")[0]].ctypes.data
