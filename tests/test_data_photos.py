@@ -1,31 +1,36 @@
-"""Bad and odd photos: each is read rightly, or refused with its reason."""
+"""Photos: each is read rightly, or refused with its reason; the tiles of the sample and of large ones."""
 
 import io
 import os
+import re
 
 import numpy as np
 import pytest
 import torch
-from photo_files import saved, smooth
+from photo_files import noise, picture, saved, smooth
 from PIL import Image
 from torch.nn import functional
 
-from srlib.data import open_store
+from srlib.data import open_store, sample
 from srlib.data.build import open_source
-from srlib.data.crops import cut
+from srlib.data.crops import cut, tiles
 from srlib.data.decode import BadPhoto, SmallPhoto
 from srlib.data.find import find_source
-from srlib.errors import DataError
-
-
-def picture(width=240, height=200):
-    return Image.fromarray(smooth(width, height))
+from srlib.errors import DataError, UsageError
 
 
 def encoded(image, kind, **options):
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def photo(width=240, height=200):
+    return Image.fromarray(smooth(width, height))
+
+
+def noisy(width, height):
+    return Image.fromarray(noise(height, width, 3))
 
 
 def assert_cut(data, wanted, levels, kind="folder", crop="center"):
@@ -42,30 +47,33 @@ def middle_square(image):
     return np.asarray(Image.fromarray(middle).resize((176, 176), Image.Resampling.BICUBIC))
 
 
-FACE, GRAY, HALF, PALETTE = picture(178, 218), picture().convert("L"), picture(), picture().convert("P")
-HALF.paste((255, 255, 255), (0, 0, 120, 200))  # what shows where the left half of the picture is transparent
-ALPHA = Image.fromarray(np.uint8([[0] * 120 + [255] * 120] * 200))
-FEW = picture().quantize(200)
-FEW_HALF = FEW.copy()
-FEW_HALF.putpalette([*FEW.getpalette()[:600], 9, 9, 9])
-FEW_HALF.paste(200, (0, 0, 120, 200))  # a colour that the picture does not use
+def over_white(rgb, alpha):
+    return Image.fromarray(np.rint(255 + (rgb - 255.0) * alpha[..., None]).astype(np.uint8))
+
+
+COLOUR, FACE, FEW = smooth(240, 200), photo(178, 218), photo().quantize(200)
+GRAY, OPAQUE = photo().convert("L"), np.asarray(FEW) != FEW.getpixel((0, 0))
 JPEG = {"quality": 100, "subsampling": 0}
-MORE = {"save_all": True, "append_images": [picture().rotate(180)], "duration": 100}
+MORE = {"save_all": True, "append_images": [photo().rotate(180)], "duration": 100}
 # name: (bytes, the picture they stand for, levels by which it may differ)
 READ = {
-    **{kind: (encoded(picture(), kind), picture(), 0) for kind in ("PNG", "BMP", "TIFF", "PPM")},
-    "JPEG": (encoded(picture(), "JPEG", **JPEG), picture(), 3),
-    "WEBP's first frame": (encoded(picture(), "WEBP", lossless=True, **MORE), picture(), 0),
-    "a large JPEG, decoded smaller": (encoded(picture(3000, 2000), "JPEG", quality=95), picture(3000, 2000), 3),
-    "gray": (encoded(GRAY, "PNG"), GRAY, 0),
-    "CMYK": (encoded(picture().convert("CMYK"), "JPEG", **JPEG), picture(), 4),
-    "16 bits": (encoded(Image.fromarray(np.asarray(GRAY).astype(np.uint16) * 257), "PNG"), GRAY, 0),
-    "floats": (encoded(Image.fromarray(np.asarray(GRAY).astype(np.float32) / 255), "TIFF"), GRAY, 0),
-    "transparency": (encoded(Image.merge("RGBA", (*picture().split(), ALPHA)), "PNG"), HALF, 0),
-    "transparent colour": (encoded(FEW_HALF, "PNG", transparency=200),
-                           Image.composite(FEW.convert("RGB"), HALF, ALPHA), 0),
-    "GIF's first frame": (encoded(PALETTE, "GIF", **MORE), PALETTE, 0),
+    **{kind: (encoded(photo(), kind), photo(), 0) for kind in ("PNG", "BMP", "TIFF", "PPM")},
+    **{mode: (encoded(picture(mode, COLOUR), "TIFF"), GRAY, 0) for mode in ("L", "I;16", "F")},
+    "JPEG": (encoded(photo(), "JPEG", **JPEG), photo(), 3),
+    "CMYK": (encoded(photo().convert("CMYK"), "JPEG", **JPEG), photo(), 4),
+    "a large JPEG, decoded smaller": (encoded(photo(3000, 2000), "JPEG", quality=95), photo(3000, 2000), 3),
+    "transparency": (encoded(picture("RGBA", COLOUR), "PNG"), over_white(COLOUR, COLOUR[..., 0] / 255), 1),
+    "transparent colour": (encoded(FEW, "PNG", transparency=FEW.getpixel((0, 0))),
+                           over_white(np.asarray(FEW.convert("RGB")), OPAQUE), 0),
+    "WEBP's first frame": (encoded(photo(), "WEBP", lossless=True, **MORE), photo(), 0),
+    "GIF's first frame": (encoded(FEW, "GIF", **MORE), FEW, 0),
 }  # fmt: skip
+for orientation, turned in enumerate([None, 0, 3, 1, 5, 2, 6, 4], start=1):
+    stored = photo() if turned is None else photo().transpose(Image.Transpose(turned))  # what the camera did
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for kind, options in (("JPEG", JPEG), ("PNG", {}), ("TIFF", {})):
+        READ[f"{kind} turned {orientation}"] = encoded(stored, kind, exif=exif, **options), photo(), 4
 
 
 @pytest.mark.parametrize("name", READ)
@@ -74,33 +82,19 @@ def test_read_rightly(name):
     assert_cut(data, middle_square(image), levels)
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
-def test_exif_orientation(orientation, kind):
-    turned = [None, None, 0, 3, 1, 5, 2, 6, 4][orientation]  # what the camera did: the inverse of what we do
-    stored = picture() if turned is None else picture().transpose(Image.Transpose(turned))
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    data = encoded(stored, kind, exif=exif, **(JPEG if kind == "JPEG" else {}))
-    assert_cut(data, middle_square(picture()), 4)
-
-
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK", "RGBA"])
-def test_center_is_the_middle_without_resampling(mode):
+def test_of_a_face_center_is_not_resampled_and_lecture_plainly_from_178_rows(mode):
     """A plain JPEG is decoded by torchvision, all else by Pillow, to the same pixels."""
     data = encoded(FACE.convert(mode), "PNG" if mode == "RGBA" else "JPEG")
     with Image.open(io.BytesIO(data)) as image:
         whole = np.asarray(image.convert("RGB"))
     assert_cut(data, whole[21:197, 1:177], 4 if mode == "CMYK" else 0, "celeba")
+    rows = torch.tensor(whole[20:198], dtype=torch.float64).permute(2, 0, 1)[None]
+    wanted = functional.interpolate(rows, size=(176, 176), mode="bilinear")[0].permute(1, 2, 0).round()
+    assert_cut(data, wanted.numpy(), 5 if mode == "CMYK" else 1, "celeba", "lecture")  # halves may fall either way
 
 
-def test_lecture_is_plain_bilinear_from_178_rows():
-    middle = torch.from_numpy(np.asarray(FACE)[20:198].transpose(2, 0, 1).astype(np.float64))
-    wanted = functional.interpolate(middle[None], size=(176, 176), mode="bilinear")[0].permute(1, 2, 0).round()
-    assert_cut(encoded(FACE, "PNG"), wanted.numpy(), 1, "celeba", "lecture")  # halves may fall either way
-
-
-PNG = encoded(picture(), "PNG")
+PNG = encoded(photo(), "PNG")
 REFUSED = {
     "empty": (b"", "empty file"),
     "truncated JPEG": (READ["JPEG"][0][:5000], "truncated"),
@@ -124,10 +118,10 @@ def test_refused_with_a_reason(name):
 
 def test_sizes_that_are_refused(tmp_path, monkeypatch):
     with pytest.raises(SmallPhoto, match="300x175"):
-        cut(encoded(picture(300, 175), "PNG"), "folder", "center")
+        cut(encoded(photo(300, 175), "PNG"), "folder", "center")
     with pytest.raises(BadPhoto, match="240x200, but CelebA's aligned photos are 178x218"):
         cut(PNG, "celeba", "center")
-    picture(50, 50).save(tmp_path / "tiny.png")
+    photo(50, 50).save(tmp_path / "tiny.png")
     with pytest.raises(ValueError, match=r"no usable photos.*\n  tiny.png: 50x50"):
         open_store(tmp_path, tmp_path / "runs")
     monkeypatch.setattr("srlib.data.decode.MAX_PIXELS", 240 * 200 - 1)
@@ -148,46 +142,41 @@ def opened(folder, max_bad=50):
     return open_store(folder, folder.parent / "runs", max_bad=max_bad)
 
 
-def test_what_is_left_out_is_listed_with_the_reason(good, capsys):
-    (good / "empty.jpg").write_bytes(b"")
-    (good / "cut.jpg").write_bytes(REFUSED["truncated JPEG"][0])
-    saved(good / "later" / "copy.png", size=(200, 190))  # as good0.png
-    saved(good / "small.png", size=(100, 300))
-    saved(good / "really_a_png.jpg", size=(240, 200), format="PNG")
-    saved(good / "no_extension", size=(300, 200), format="JPEG")
-    store, out = opened(good), capsys.readouterr().out
-    assert len(store) == 12
-    used = {store.names[row] for split in store.counts() for row in store.rows(split)}
-    assert {"really_a_png.jpg", "no_extension"} < used
-    assert not used & {"empty.jpg", "cut.jpg", "small.png", "later/copy.png"}
-    assert set(store.bad) == {"empty.jpg", "cut.jpg"}
-    small = "100x300, the shorter side is below 176"
-    assert store.skipped == {"later/copy.png": "the same file as another photo", "small.png": small}
-    assert "2 unreadable:" in out
-    assert "empty.jpg: empty file" in out
-    assert store.describe().endswith("; 2 unreadable; 2 too small or double")
-    for split in store.counts():
-        assert (store.photos(split) == store.tensor(split)).all(), "also where unused rows lie between"
-
-
-def test_too_many_bad_photos_are_listed_and_many_in_a_file(good, capsys):
+def test_what_is_left_out_is_listed_with_the_reason_too_many_bad_ones_refused(good, capsys):
     (good / "notes.jpg").write_text("no picture")
     wanted = r"1 of 11 photos are bad, more than 1 %:\n  notes.jpg: not an image(.|\n)*--max-bad 10$"
     with pytest.raises(DataError, match=wanted):
         opened(good, max_bad=1)
     assert len(opened(good, max_bad=10)) == 10
     assert len(opened(good, max_bad=1)) == 10, "what was accepted once stays accepted"
+    (good / "cut.jpg").write_bytes(REFUSED["truncated JPEG"][0])
+    saved(good / "later" / "copy.png", size=(200, 190))  # as good0.png
+    saved(good / "small.png", size=(100, 300))
+    saved(good / "really_a_png.jpg", size=(240, 200), format="PNG")
+    saved(good / "no_extension", size=(300, 200), format="JPEG")
+    capsys.readouterr()
+    store, out = opened(good), capsys.readouterr().out
+    used = {store.names[row] for split in store.counts() for row in store.rows(split)}
+    assert used == {*(f"good{i}.png" for i in range(10)), "really_a_png.jpg", "no_extension"}
+    assert set(store.bad) == {"notes.jpg", "cut.jpg"}
+    small = "100x300, the shorter side is below 176"
+    assert store.skipped == {"later/copy.png": "the same file as another photo", "small.png": small}
+    assert "2 unreadable:" in out
+    assert "notes.jpg: not an image" in out
+    assert store.describe().endswith("; 2 unreadable; 2 too small or double")
+    for split in store.counts():
+        assert (store.photos(split) == store.tensor(split)).all(), "also where unused rows lie between"
     for i in range(30):
         (good / f"bad{i:02d}.jpg").write_bytes(b"")
     opened(good, max_bad=90)
-    assert "and 11 more" in capsys.readouterr().out
+    assert "and 12 more" in capsys.readouterr().out
     (whole,) = (good.parent / "runs" / "stores").glob("*unreadable.txt")
-    assert len(whole.read_text().splitlines()) == 31
+    assert len(whole.read_text().splitlines()) == 32
 
 
 def test_files_that_change_or_go_meanwhile(good):
     source = find_source(good)
-    picture(300, 300).save(good / "good3.png")
+    photo(300, 300).save(good / "good3.png")
     (good / "good5.png").unlink()
     store = open_source(source, good.parent / "runs", "center", max_bad=50)
     assert store.bad["good3.png"] == "changed while the store was being built"
@@ -207,8 +196,65 @@ def test_odd_files_and_names(good, capsys):
     assert after.bad == {"gone.jpg": "a link to nothing", "pipe.jpg": "neither a file nor a folder"}
     name = os.fsencode(good) + b"/caf\xe9"  # no UTF-8
     with open(name + b".png", "wb") as file, open(name + b"-bad.png", "wb"):
-        picture(222, 200).save(file, "PNG")
+        photo(222, 200).save(file, "PNG")
     store = opened(good)
     assert os.fsdecode(b"caf\xe9.png") in store.names
     assert "caf\\xe9-bad.png: empty file" in capsys.readouterr().out
     assert opened(good).names == store.names
+
+
+def test_the_sample_never_changes_and_a_missing_package_is_named(monkeypatch):
+    """Recorded scores and trained networks hang on it."""
+    store = open_store("sample")
+    assert store.describe() == "sample, 213 tiles of 176x176 (tiles): train 181, val 17, test 15"
+    assert store.images.shape == (213, 3, 176, 176)
+    assert store.fingerprint == "7155d180297ad6b8c06409209821aa13"
+    monkeypatch.setattr(sample, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="chelsea comes inside scikit-image, which is not installed"):
+        open_store("sample")
+
+
+SIZES = {(1500, 1000): {0.5: 4 * 3, 0.25: 2 * 1}, (500, 400): {0.5: 1}, (340, 600): {1.0: 2 * 3}, (170, 900): {}}
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_tiles_of_a_folder(tmp_path, size):
+    """Which scales, how many tiles, their names and their pixels, which are Pillow's."""
+    noisy(*size).save(tmp_path / "holiday.png")
+    noisy(700, 352).save(tmp_path / "other.png")  # a folder needs one usable photo
+    store = open_store(tmp_path, tmp_path / "runs", "tiles")
+    assert len(store) == sum(SIZES[size].values()) + 2
+    assert bool(store.skipped) == (min(size) < 176)
+    for scale, count in SIZES[size].items():
+        small = noisy(*size).resize((round(size[0] * scale), round(size[1] * scale)), Image.Resampling.BICUBIC)
+        covered, found = np.zeros(small.size[::-1], int), 0
+        for row, name in enumerate(store.names):
+            if place := re.fullmatch(rf"holiday.png/s{scale:.2f}/y(\d+)x(\d+)", name):
+                here = np.s_[int(place[1]) : int(place[1]) + 176, int(place[2]) : int(place[2]) + 176]
+                assert (store.images[row] == np.asarray(small)[here].transpose(2, 0, 1)).all()
+                covered[here] += 1
+                found += 1
+        assert found == count
+        for along in (covered[88], covered[:, 88]):  # gaps or overlaps of half a tile together, and no more
+            assert max((along == 0).sum(), (along > 1).sum()) <= 88
+
+
+def test_splits_are_made_by_photo_and_a_broken_one_keeps_its_rows_to_itself(tmp_path):
+    for i in range(8):  # of these names 3.jpg is for validation, 6.jpg for testing
+        noisy(720 + i, 360).save(tmp_path / f"{i}.jpg")
+    (tmp_path / "2.jpg").write_bytes((tmp_path / "2.jpg").read_bytes()[:9000])
+    store = open_store(tmp_path, tmp_path / "runs", "tiles", max_bad=20)
+    assert len(store.images) == len(store.names) == 8 * 2
+    used = [{store.names[row][0] for row in store.rows(split)} for split in store.counts()]
+    assert used == [{"0", "1", "4", "5", "7"}, {"3"}, {"6"}]
+    assert not store.images[[name.startswith("2.jpg") for name in store.names]].any()
+    assert store.describe() == "folder, 14 tiles of 176x176 (tiles): train 10, val 2, test 2; 1 unreadable"
+
+
+def test_tiles_follow_exif_and_the_plan_is_made_from_the_header(tmp_path):
+    exif, path = Image.Exif(), tmp_path / "photo.png"
+    exif[0x0112] = 6
+    noisy(800, 400).transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
+    store = open_store(tmp_path, tmp_path / "runs", "tiles")
+    assert store.names == [f"photo.png/{name}" for name in tiles(noisy(800, 400), [0.5])]
+    assert (store.images == np.stack(list(tiles(noisy(800, 400), [0.5]).values()))).all()
