@@ -5,8 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from contextlib import suppress
 from unittest.mock import Mock
 
 import numpy as np
@@ -41,7 +39,7 @@ def stores(runs):
     return sorted(path for path in (runs / "stores").iterdir() if path.is_dir())
 
 
-def test_a_store_holds_each_photo_once_in_order_of_split_and_name(photos, runs, monkeypatch):
+def test_a_store_holds_each_photo_once_and_is_built_again_where_it_is_damaged(photos, runs, monkeypatch):
     store = open_store(photos, runs)
     assert store.images.shape == (100, 3, 176, 176)
     assert isinstance(store.images, np.memmap)
@@ -54,54 +52,45 @@ def test_a_store_holds_each_photo_once_in_order_of_split_and_name(photos, runs, 
     with pytest.raises(ValueError, match="unknown split 'dev': choose from train, val, test"):
         store.tensor("dev")
     assert (np.load(stores(runs)[0] / "images.npy") == store.images).all(), "the file is plain .npy"
+    before, fingerprint = store.images.tobytes(), store.fingerprint
+    for damaged in ("images.npy", "store.json"):
+        os.truncate(stores(runs)[0] / damaged, 1000)
+        assert open_store(photos, runs).images.tobytes() == before
     monkeypatch.setattr(build, "build_store", lambda *_: pytest.fail("built again"))
-    assert open_store(photos, runs).fingerprint == store.fingerprint
+    assert open_store(photos, runs).fingerprint == fingerprint
 
 
-def test_the_fingerprint_knows_contents_and_not_places(photos, runs, tmp_path):
+def test_a_changed_folder_has_another_fingerprint_and_its_old_store_goes(photos, runs, tmp_path, capsys):
     first = open_store(photos, runs).fingerprint
-    copy = shutil.copytree(photos, tmp_path / "elsewhere" / "copy", copy_function=shutil.copyfile)
-    assert open_store(copy, runs).fingerprint == first
-    (copy / "000007.jpg").write_bytes((copy / "000007.jpg").read_bytes() + b"!")
-    assert open_store(copy, runs).fingerprint != first
-    (photos / "000007.jpg").rename(photos / "7.jpg")
-    assert open_store(photos, runs).fingerprint != first
-
-
-def test_a_changed_folder_is_decoded_again_and_its_old_store_goes(photos, runs, tmp_path, capsys):
-    namesake = generate(tmp_path / "other" / "photos", 5)
-    open_store(namesake, runs)
-    open_store(photos, runs)
-    generate(photos, 103)
-    assert len(open_store(photos, runs)) == 103
+    copy = shutil.copytree(photos, tmp_path / "elsewhere" / "photos", copy_function=shutil.copyfile)
+    assert open_store(copy, runs).fingerprint == first, "it knows contents and not places"
+    (photos / "000007.jpg").write_bytes((photos / "000007.jpg").read_bytes() + b"!")
+    changed = open_store(photos, runs).fingerprint
     assert "the folder has changed since" in capsys.readouterr().out
+    (photos / "000007.jpg").rename(photos / "7.jpg")
+    assert len({first, changed, open_store(photos, runs).fingerprint}) == 3
+    generate(photos, 103)
+    assert len(open_store(photos, runs)) == 104
     assert len(stores(runs)) == 2, "the store of a folder of the same name elsewhere stays"
-    assert len(open_store(namesake, runs)) == 5
 
 
-@pytest.mark.parametrize("damage", ["images.npy", "store.json"])
-def test_a_damaged_store_is_built_again(photos, runs, damage):
-    before = open_store(photos, runs).images.tobytes()
-    os.truncate(stores(runs)[0] / damage, 1000)
-    assert open_store(photos, runs).images.tobytes() == before
-
-
-@pytest.mark.parametrize("changed", [False, True])
-def test_an_interrupted_build_goes_on_unless_the_folder_changed(photos, runs, monkeypatch, capsys, changed):
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process alone")
+def test_ctrl_c_is_one_line_and_what_it_leaves_is_not_used_for_a_changed_folder(photos, runs, monkeypatch, capsys):
     def stopping(data, kind, crop):
         if data.endswith(b"\xff\xd970"):
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)
         return cut(data, kind, crop)
 
     with monkeypatch.context() as patch:
         patch.setattr(build, "cut", stopping)
-        with pytest.raises(KeyboardInterrupt):
-            open_store(photos, runs)
-    assert "the same command goes on from here" in capsys.readouterr().out
-    if changed:
-        generate(photos, 101)
-    assert len(open_store(photos, runs)) == 100 + changed
-    assert ("going on after " in capsys.readouterr().out) != changed
+        assert main(["cache", "--data", str(photos), "--runs", str(runs)]) == 130
+    out, err = capsys.readouterr()
+    assert "the same command goes on from here" in out
+    assert err.endswith("interrupted\n")
+    assert "Traceback" not in err
+    generate(photos, 101)
+    assert len(open_store(photos, runs)) == 101
+    assert "going on after " not in capsys.readouterr().out
     assert len(stores(runs)) == 1, "what was left for an older state of the folder is removed"
 
 
@@ -169,36 +158,23 @@ def test_two_processes_at_once_build_one_store(tmp_path, runs):
     assert len(stores(runs)) == 1
 
 
-def decoded_some(runs):
-    """Whether a build has photos; at its very start the file is there and still empty."""
-    with suppress(EOFError, ValueError):
-        return any(np.load(file)["done"].any() for file in runs.glob("stores/*/photos.npy"))
-    return False
+def test_the_command_says_what_it_found_or_what_is_wrong(photos, runs, capsys):
+    def cache(*words, data=photos):
+        status, (out, err) = main(["cache", "--data", str(data), "--runs", str(runs), *words]), capsys.readouterr()
+        return status, out + err
 
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one child alone")
-def test_ctrl_c_is_one_line(tmp_path, runs):
-    words = ["cache", "--data", str(generate(tmp_path / "photos", 3000)), "--runs", str(runs)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen([sys.executable, "-m", "srlib", *words], **pipes)
-    while process.poll() is None and not decoded_some(runs):
-        time.sleep(0.001)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate()
-    assert process.returncode == 130, err
-    assert "the same command goes on from here" in out
-    assert "Traceback" not in err
-
-
-def test_the_command_says_what_it_found(photos, runs, capsys):
     (photos / "notes.txt").write_text("hello")
     (photos / "bad.jpg").write_bytes(b"")
-    words = ["cache", "--data", str(photos), "--runs", str(runs)]
-    assert main([*words, "--max-bad", "0.5"]) == 1
-    assert "1 of 101 photos are bad" in capsys.readouterr().err
+    for wrong, status, message in (
+        (cache("--max-bad", "0.5"), 1, "1 of 101 photos are bad"),
+        (cache("--max-bad", "101"), 2, "--max-bad is a percentage from 0 to 100, got 101"),
+        (cache(data="sample"), 2, "the sample is cut in memory and needs no store"),
+    ):
+        assert wrong[0] == status
+        assert message in wrong[1]
     for _ in range(2):  # the second time from the store
-        assert main(words) == 0
-        out = capsys.readouterr().out
+        status, out = cache()
+        assert status == 0
         for part in ("photos in ", "101 to read", "left alone, no photos: 1 .txt", "bad.jpg: empty file",
                      "folder, 100 photos of 176x176 (center)", "1 unreadable", str(stores(runs)[0])):  # fmt: skip
             assert part in out
@@ -215,10 +191,3 @@ def test_each_source_has_its_crops(tmp_path, runs, capsys):
     for data in (saved(tmp_path / "other" / "a.png").parent, "sample"):
         with pytest.raises(UsageError, match="'lecture' is not for photos other than CelebA's: choose center or"):
             open_store(data, runs, "lecture")
-
-
-def test_wrong_usage(capsys):
-    assert main(["cache", "--data", "sample"]) == 2
-    assert "the sample is cut in memory and needs no store" in capsys.readouterr().err
-    assert main(["cache", "--data", ".", "--max-bad", "101"]) == 2
-    assert "--max-bad is a percentage from 0 to 100, got 101" in capsys.readouterr().err
