@@ -1,38 +1,34 @@
-"""The command lines: commands are found, wrong usage is one line; the doctor."""
+"""The command lines: commands are found, wrong usage is one line; the doctor, ``--start`` and ``export``."""
 
 import re
 import sys
 from collections import namedtuple
-from importlib import import_module
 
+import numpy as np
 import pytest
 import torch
+from photo_files import save_checkpoint
 
 import course.__main__ as course
 from course import doctor
 from srlib import commands as srlib
 from srlib.errors import DataError, UsageError
 from srlib.train.checkpoints import load_model
+from srlib.upscale import load_network
+
+MAINS = {"srlib": srlib, "course": course}
+USAGE = {f"{name} {command} --help": 0 for name, package in MAINS.items() for command in package.COMMANDS}
+USAGE |= dict.fromkeys(("course", "course fly", "course doctor --fast", "course doctor now"), 2)
 
 
-@pytest.mark.parametrize(
-    ("package", "command"), [(package, name) for package in (srlib, course) for name in package.COMMANDS]
-)
-def test_every_command_has_a_module_that_serves_it(package, command, capsys):
-    assert callable(import_module(package.COMMANDS[command][0]).main)
+@pytest.mark.parametrize("line", USAGE)
+def test_every_command_explains_itself_and_wrong_usage_has_status_2(line, capsys):
+    package, *words = line.split()
     with pytest.raises(SystemExit) as stop:
-        package.main([command, "--help"])
-    assert stop.value.code == 0
-    name = "srlib" if package is srlib else "course"
-    assert f"usage: python -m {name} {command}" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("argv", [[], ["fly"], ["doctor", "--fast"], ["doctor", "now"]])
-def test_wrong_usage_has_status_2(argv, capsys):
-    with pytest.raises(SystemExit) as stop:
-        course.main(argv)
-    assert stop.value.code == 2
-    assert "usage: python -m course" in capsys.readouterr().err
+        MAINS[package].main(words)
+    assert stop.value.code == USAGE[line]
+    said = f"usage: python -m {package if USAGE[line] else line.removesuffix(' --help')}"
+    assert said in "".join(capsys.readouterr())
 
 
 @pytest.mark.parametrize(
@@ -81,14 +77,40 @@ def test_doctor_says_what_to_do(monkeypatch, capsys):
 
 
 def test_a_training_starts_from_the_weights_of_another(tmp_path, capsys):
-    common = ["train", "--device", "cpu", "--steps", "1", "--patch", "16", "--batch-size", "1", "--ema", "0"]
-    small = [*common, "--width", "8", "--depth", "1", "--learning-rate", "1e-9"]
-    assert srlib.main([*small, "--out", str(tmp_path / "a"), "--seed", "3"]) == 0
-    start = str(tmp_path / "a" / "model.pt")
-    assert srlib.main([*small, "--out", str(tmp_path / "b"), "--start", start]) == 0
+    def train(out, *more):
+        words = ["--device", "cpu", "--steps", "1", "--patch", "16", "--batch-size", "1", "--ema", "0", *more]
+        return srlib.main(["train", "--out", str(tmp_path / out), *words])
+
+    small, start = ("--width", "8", "--depth", "1", "--learning-rate", "1e-9"), tmp_path / "a" / "model.pt"
+    assert train("a", *small, "--seed", "3") == 0
+    assert train("b", *small, "--start", str(start)) == 0
     first, second = (load_model(tmp_path / name / "model.pt")[0].state_dict() for name in "ab")
-    for name, value in first.items():
-        torch.testing.assert_close(second[name], value, atol=1e-6, rtol=0)
+    torch.testing.assert_close(second, first, atol=1e-6, rtol=0)
     capsys.readouterr()
-    assert srlib.main([*common, "--out", str(tmp_path / "c"), "--start", start]) == 2
+    assert train("c", "--start", str(start)) == 2
     assert re.search(r"its options is {.*'depth': 1.*}, here it is {}", capsys.readouterr().err)
+
+
+def test_an_exported_network_is_the_same_at_any_size_and_missing_packages_are_named(tmp_path, capsys, monkeypatch):
+    """A gray network, which is exported with the splitting and merging of channels around it."""
+    for package in ("onnx", "onnxscript"):
+        pytest.importorskip(package, reason=f"{package} is not installed: pip install -e .[export]")
+    runtime = pytest.importorskip("onnxruntime")
+    weights, path = save_checkpoint(tmp_path / "own.pt", "gray-gray"), tmp_path / "new" / "own.onnx"
+    assert srlib.main(["export", str(weights), "--onnx", str(path)]) == 0
+    assert "not clamped; residual gray-gray, " in capsys.readouterr().out
+    assert srlib.main(["export", str(weights), "--onnx", str(path)]) == 2
+    assert "own.onnx is there already: add --force" in capsys.readouterr().err
+    session, network = runtime.InferenceSession(path), load_network(weights)[0]
+    for shape in ((1, 3, 24, 32), (2, 3, 5, 61), (1, 3, 40, 1)):
+        lr = torch.rand(shape)
+        with torch.no_grad():
+            np.testing.assert_allclose(session.run(["hr"], {"lr": lr.numpy()})[0], network(lr), atol=1e-5)
+
+    def missing(*args, **options):
+        raise ModuleNotFoundError("No module named 'onnxscript'")
+
+    monkeypatch.setattr(torch.onnx, "export", missing)
+    assert srlib.main(["export", str(weights), "--onnx", str(tmp_path / "own.onnx")]) == 2
+    assert "pip install onnx onnxscript" in capsys.readouterr().err
+    assert not (tmp_path / "own.onnx").exists()
