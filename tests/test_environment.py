@@ -21,47 +21,29 @@ SYSTEMS = [
 ]  # fmt: skip
 
 
-def asked() -> list[Requirement]:
-    """The lower bounds of pyproject.toml, its extras included, but for the published networks of one benchmark."""
-    extras = PROJECT["optional-dependencies"]
-    groups = [PROJECT["dependencies"], *(extras[name] for name in extras if name != "peers")]
-    return [found for group in groups for line in group if (found := Requirement(line)).name != PROJECT["name"]]
-
-
-def locked() -> list[Requirement]:
-    return [Requirement(line) for line in LOCK.splitlines() if line and not line.lstrip().startswith("#")]
-
-
-def test_pyproject_gives_lower_bounds_and_the_lock_is_exact_and_names_no_index():
+def test_the_lock_is_exact_and_satisfies_pyproject_on_every_system_and_here():
     assert not re.search(r"^\s*-|https?://|file:|@ ", LOCK, re.MULTILINE), "the lock holds an option or an address"
-    assert {s.operator for requirement in asked() for s in requirement.specifier} == {">="}
-    assert {s.operator for requirement in locked() for s in requirement.specifier} == {"=="}
-
-
-def test_the_lock_satisfies_pyproject_on_every_system():
+    extras = [lines for name, lines in PROJECT["optional-dependencies"].items() if name != "peers"]
+    asked = [Requirement(line) for lines in (PROJECT["dependencies"], *extras) for line in lines]
+    locked = [Requirement(line) for line in LOCK.splitlines() if re.match(r"\w", line)]
+    assert {s.operator for requirement in locked for s in requirement.specifier} == {"=="}
     for system in SYSTEMS:
-        versions = {}
-        for requirement in locked():
-            if requirement.marker is None or requirement.marker.evaluate(system):
-                name = canonicalize_name(requirement.name)
-                assert name not in versions, f"{name} is locked twice on {system}"
-                (versions[name],) = (s.version for s in requirement.specifier)
-        for requirement in asked():
-            name = canonicalize_name(requirement.name)
-            assert name in versions, f"{name} is not in the lock on {system}"
-            assert requirement.specifier.contains(versions[name]), f"{name} {versions[name]}, need {requirement}"
-
-
-def test_the_environment_that_runs_this_has_the_locked_versions():
-    exact = {canonicalize_name(r.name): str(r.specifier) for r in locked() if r.marker is None}
-    assert set(PACKAGES) & set(exact)
-    for name in set(PACKAGES) & set(exact):
-        assert exact[name] == f"=={versions()[name]}", "the environment is older than the lock: run make again"
+        found = [r for r in locked if r.marker is None or r.marker.evaluate(system)]
+        exact = {canonicalize_name(r.name): next(iter(r.specifier)).version for r in found}
+        assert len(exact) == len(found), f"something is locked twice on {system}"
+        for requirement in asked:
+            if requirement.name != PROJECT["name"]:
+                version = exact[canonicalize_name(requirement.name)]
+                assert requirement.specifier.contains(version), f"{requirement.name} {version}, need {requirement}"
+    here = versions()
+    for requirement in locked:
+        if requirement.marker is None and requirement.name in PACKAGES:
+            older = "the environment is older than the lock: run make again"
+            assert str(requirement.specifier) == f"=={here[requirement.name]}", older
 
 
 def test_conda_installs_the_lock_and_nothing_else():
-    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
-    *conda, pip = environment["dependencies"]
+    *conda, pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     assert [re.split(r"[=<>]", name)[0] for name in conda] == ["python", "pip"]
     assert pip == {"pip": ["-r requirements.lock"]}
     python = next(name for name in conda if name.startswith("python")).split("=")[-1]
