@@ -11,28 +11,20 @@ from srlib.models.equivalence import to_subpixel, to_subpixel_weight, to_transpo
 TOLERANCE = 1e-12
 
 
-@st.composite
-def layers(draw) -> nn.ConvTranspose2d:
-    """A transposed convolution with every argument drawn, the two axes apart."""
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_forward_and_gradients_agree_there_and_back(data):
+    """Every argument is drawn, the two axes apart."""
 
     def both(low: int, high: int) -> tuple[int, int]:
-        return draw(st.integers(low, high)), draw(st.integers(low, high))
+        return data.draw(st.tuples(st.integers(low, high), st.integers(low, high)))
 
-    stride, dilation, groups = both(1, 4), both(1, 2), draw(st.integers(1, 3))
-    output_padding = tuple(draw(st.integers(0, max(s, d) - 1)) for s, d in zip(stride, dilation))
-    torch.manual_seed(draw(st.integers(0, 1000)))
-    layer = nn.ConvTranspose2d(
-        groups * draw(st.integers(1, 2)), groups * draw(st.integers(1, 2)), both(1, 9), stride, both(0, 4),
-        output_padding, groups, draw(st.booleans()), dilation,
-    )  # fmt: skip
-    return layer.double()
-
-
-@settings(max_examples=150, deadline=None)
-@given(layers())
-def test_forward_and_gradients_agree_there_and_back(layer):
-    grown = zip((5, 6), layer.kernel_size, layer.stride, layer.padding, layer.output_padding, layer.dilation)
+    stride, dilation, (groups, inputs), (outputs, bias) = both(1, 4), both(1, 2), both(1, 3), both(0, 1)
+    extra = tuple(data.draw(st.integers(0, max(s, d) - 1)) for s, d in zip(stride, dilation))
+    kernel, padding, channels = both(1, 9), both(0, 4), (groups * inputs, groups * (outputs + 1))
+    grown = zip((5, 6), kernel, stride, padding, extra, dilation)
     assume(all((n - 1) * s + d * (k - 1) + 1 - 2 * p + q > 0 for n, k, s, p, q, d in grown))
+    layer = nn.ConvTranspose2d(*channels, kernel, stride, padding, extra, groups, bool(bias), dilation).double()
     x = torch.randn(2, layer.in_channels, 5, 6, dtype=torch.float64, requires_grad=True)
     twin = to_subpixel(layer)
     back, ours, theirs = to_transposed(twin), twin(x), layer(x)
@@ -45,20 +37,18 @@ def test_forward_and_gradients_agree_there_and_back(layer):
     # On the entries that exist in both, the weight's gradient is re-indexed as the weight is.
     moved = to_subpixel_weight(grads[1], twin.rows, twin.columns, layer.groups)
     pairs = [(ours, theirs), (twins[0], grads[0]), (twins[1] * twin.exists(), moved)]
-    if layer.bias is not None:
+    if bias:
         pairs.append((twins[2].unflatten(0, (len(grads[2]), -1)).sum(dim=1), grads[2]))
     scale = max(1.0, *(float(theirs.detach().abs().max()) for _, theirs in pairs))
     for ours, theirs in pairs:
         torch.testing.assert_close(ours, theirs, atol=TOLERANCE * scale, rtol=0)
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(1, 5), st.data(), st.integers(1, 4), st.booleans(), st.integers(1, 2))
-def test_convolution_and_shuffle_as_a_transposed_convolution(kernel, data, scale, bias, groups):
-    padding = data.draw(st.integers(0, kernel - 1))
-    conv = nn.Conv2d(2 * groups, 2 * groups * scale**2, kernel, padding=padding, groups=groups, bias=bias).double()
-    if bias:
-        conv.bias.data = conv.bias.data[:: scale**2].repeat_interleave(scale**2)
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+@pytest.mark.parametrize(("kernel", "padding", "groups"), [(1, 0, 1), (2, 1, 2), (3, 0, 1), (3, 1, 2), (5, 4, 1)])
+def test_convolution_and_shuffle_as_a_transposed_convolution(kernel, padding, groups, scale):
+    conv = nn.Conv2d(2 * groups, 2 * groups * scale**2, kernel, padding=padding, groups=groups).double()
+    conv.bias.data = conv.bias.data[:: scale**2].repeat_interleave(scale**2)
     layer = nn.Sequential(conv, nn.PixelShuffle(scale))
     x = torch.randn(1, 2 * groups, 6, 7, dtype=torch.float64)
     transposed = to_transposed(layer)
