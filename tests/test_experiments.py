@@ -21,16 +21,33 @@ SMALL = TrainConfig(options={"width": 8, "depth": 1}, steps=6, batch_size=2, pat
 HOW = {"device": torch.device("cpu"), "precision": torch.float32}
 
 
-def test_experiments_are_shared_and_say_so(sample, tmp_path):
-    said = []
-    first, second = (train_once(SMALL, sample, tmp_path, **HOW, say=said.append) for _ in range(2))
-    assert (first.reused, second.reused) == (False, True)
-    assert torch.equal(weights(first.model), weights(second.model))
-    assert first.history == second.history
-    assert "trained 6 steps" in said[0]
-    assert f"loaded from runs/experiments/{first.key}" in said[1]
-    assert not train_once(SMALL, sample, tmp_path, fresh=math.inf, **HOW).reused
-    assert train_once(SMALL, sample, tmp_path, fresh=time.time() - 60, **HOW).reused, "trained since then"
+def test_experiments_are_shared_and_say_so_and_an_interrupted_one_goes_on(sample, tmp_path):
+    """Ctrl-C between two rows: the next call ends it, with the weights of an undisturbed one."""
+    calls, said = [], []
+
+    def measure(model):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return {"largest": float(weights(model).max())}
+
+    def trained(folder, **how):
+        return train_once(SMALL, sample, tmp_path / folder, **HOW, say=said.append, **how)
+
+    whole, again = trained("whole"), trained("whole")
+    assert (whole.reused, again.reused, whole.history) == (False, True, again.history)
+    assert not trained("whole", fresh=math.inf).reused
+    assert trained("whole", fresh=time.time() - 60).reused, "trained since then"
+    with pytest.raises(KeyboardInterrupt):
+        trained("other", measure=measure, save_seconds=0)
+    resumed, kept = (trained("other", measure=measure, save_seconds=0) for _ in "ab")
+    assert kept.reused
+    assert all(row["largest"] > 0 for row in kept.history)
+    assert kept.history == resumed.history
+    for each in (again, resumed, kept):
+        assert torch.equal(weights(whole.model), weights(each.model))
+    told = "trained 6 steps", f"loaded from runs/experiments/{whole.key}", "trained", "loaded", "went on with"
+    assert all(part in line for part, line in zip(told, said))
 
 
 def weighted(weight):
@@ -41,40 +58,15 @@ def test_what_shapes_a_training_makes_another_key(sample, monkeypatch):
     def key(config=SMALL, precision=torch.float32, **more):
         return experiment_key(config, sample, precision, **more)
 
-    start = {"weight": torch.zeros(2)}
     others = {
-        key(replace(SMALL, seed=1)), key(replace(SMALL, options={"width": 8, "depth": 2})), key(init=start),
-        key(init={"weight": torch.ones(2)}), key(loss=weighted(1.0)), key(loss=weighted(2.0)),
-        key(precision=torch.bfloat16), key(measure=lambda model: {}),
+        key(replace(SMALL, seed=1)), key(replace(SMALL, options={"width": 8, "depth": 2})),
+        key(init={"weight": torch.zeros(2)}), key(init={"weight": torch.ones(2)}), key(loss=weighted(1.0)),
+        key(loss=weighted(2.0)), key(precision=torch.bfloat16), key(measure=lambda model: {}),
     }  # fmt: skip
-    assert len(others | {key()}) == 9
     assert key() == key()
     before = key()
     monkeypatch.setattr(experiments, "RECIPE", experiments.RECIPE + 1)
-    assert key() != before
-
-
-def test_an_interrupted_experiment_goes_on_and_measurements_are_kept(sample, tmp_path):
-    """Ctrl-C between two rows: the next call ends it, with the weights of an undisturbed one."""
-    whole = train_once(SMALL, sample, tmp_path / "whole", **HOW)
-    calls = []
-
-    def measure(model):
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return {"largest": float(weights(model).max())}
-
-    said, how = [], {"measure": measure, "save_seconds": 0, **HOW}
-    with pytest.raises(KeyboardInterrupt):
-        train_once(SMALL, sample, tmp_path, **how)
-    resumed = train_once(SMALL, sample, tmp_path, **how, say=said.append)
-    assert "went on with" in said[0]
-    assert torch.equal(weights(whole.model), weights(resumed.model))
-    again = train_once(SMALL, sample, tmp_path, **how)
-    assert again.reused
-    assert again.history == resumed.history
-    assert all(row["largest"] > 0 for row in again.history)
+    assert len(others | {before, key()}) == 10
 
 
 RECIPES = {
