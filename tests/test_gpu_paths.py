@@ -27,10 +27,6 @@ aten = torch.ops.aten
 HOW = {"kernel": "bicubic", "scale": 4, "device": "cuda"}
 
 
-class Waits(RuntimeError):
-    """A copy that the CPU and the card would wait for."""
-
-
 class Card(TorchDispatchMode):
     """Raises at copies to the CPU beyond ``to_host``; once ``warm``, at unpinned copies to the card too."""
 
@@ -47,14 +43,12 @@ class Card(TorchDispatchMode):
         if call in (aten.mm.default, aten.bmm.default):
             self.products.append(result.dtype)
         if call in (aten._to_copy.default, aten.copy_.default):
-            source, target = before[-1:], result.device.type
-            if source == ["cuda"] and target == "cpu":
-                self.to_host -= 1
-            waits = source == ["cpu"] and target == "cuda" and not kwargs.get("non_blocking")
-            if self.to_host < 0 or (self.warm and waits):
-                raise Waits(f"a copy from {source[0]} to {target}")
+            way = (*before[-1:], result.device.type)
+            self.to_host -= way == ("cuda", "cpu")
+            if self.to_host < 0 or (self.warm and way == ("cpu", "cuda") and not kwargs.get("non_blocking")):
+                raise RuntimeError(f"waits for a copy from {' to '.join(way)}")
         elif call in (aten.index.Tensor, aten.index_put_.default) and len(set(before)) > 1:
-            raise Waits("an index on the CPU for a tensor on the card")
+            raise RuntimeError("waits for an index on the CPU for a tensor on the card")
         return result
 
 
@@ -85,18 +79,18 @@ def pictures():
     return torch.rand(2, 2, 3, 176, 176, device="cuda").unbind()
 
 
-@pytest.mark.parametrize(
-    "planted",
-    [
-        lambda x: x + torch.ones(3, 176, 176),
-        lambda x: float(x.mean()),
-        lambda x: x.cpu(),
-        lambda x: x[x > 0.5],
-        lambda x: x[:, torch.tensor([0, 1])],
-        lambda x: x * torch.rand(3, 1, 1).to(x.device),
-        lambda x: x.mean(dim=(1, 2, 3)).tolist(),
-    ],
-)
+PLANTED = [
+    lambda x: x + torch.ones(3, 176, 176),
+    lambda x: float(x.mean()),
+    lambda x: x.cpu(),
+    lambda x: x[x > 0.5],
+    lambda x: x[:, torch.tensor([0, 1])],
+    lambda x: x * torch.rand(3, 1, 1).to(x.device),
+    lambda x: x.mean(dim=(1, 2, 3)).tolist(),
+]
+
+
+@pytest.mark.parametrize("planted", PLANTED)
 def test_the_lane_catches_a_planted_fault(planted):
     with pytest.raises((RuntimeError, DataDependentOutputException, DynamicOutputShapeException)):
         checked(lambda: planted(pictures()[0]))
@@ -167,7 +161,7 @@ def test_the_evaluator_asks_for_nothing_before_its_end():
     networks = [models.build("small") for _ in range(3)]
     with FakeTensorMode(allow_non_fake_inputs=True), Card() as card:
         u8 = torch.zeros(40, 3, 176, 176, dtype=torch.uint8)  # on the CPU: the evaluator moves photos and network
-        with pytest.raises(Waits, match="from cuda to cpu"):
+        with pytest.raises(RuntimeError, match="waits for a copy from cuda to cpu"):
             evaluation.evaluate(networks.pop(), u8, "rgb-rgb", **HOW)
         card.to_host = 1
         with pytest.raises(RuntimeError, match=r"\.numpy\(\)"):  # one copy is made, of values that a fake lacks
