@@ -11,12 +11,13 @@ from photo_files import noise, picture, saved, smooth
 from PIL import Image
 from torch.nn import functional
 
+from srlib.commands import main
 from srlib.data import open_store, sample
 from srlib.data.build import open_source
-from srlib.data.crops import cut, tiles
+from srlib.data.crops import cut
 from srlib.data.decode import BadPhoto, SmallPhoto
-from srlib.data.find import find_source
-from srlib.errors import DataError, UsageError
+from srlib.data.find import find_source, split_of
+from srlib.errors import UsageError
 
 
 def encoded(image, kind, **options):
@@ -142,34 +143,43 @@ def opened(folder, max_bad=50):
     return open_store(folder, folder.parent / "runs", max_bad=max_bad)
 
 
-def test_what_is_left_out_is_listed_with_the_reason_too_many_bad_ones_refused(good, capsys):
+def test_the_command_lists_what_is_left_out_with_the_reason_and_refuses_too_many_bad_ones(good, capsys):
+    def cache(max_bad, data=good):
+        words = ["--data", str(data), "--runs", str(good.parent / "runs"), "--max-bad", str(max_bad)]
+        return main(["cache", *words]), "".join(capsys.readouterr())
+
+    assert cache(101) == (2, "error: --max-bad is a percentage from 0 to 100, got 101\n")
+    status, told = cache(50, "sample")
+    assert (status, "the sample is cut in memory and needs no store" in told) == (2, True)
     (good / "notes.jpg").write_text("no picture")
+    status, told = cache(1)
     wanted = r"1 of 11 photos are bad, more than 1 %:\n  notes.jpg: not an image(.|\n)*--max-bad 10$"
-    with pytest.raises(DataError, match=wanted):
-        opened(good, max_bad=1)
-    assert len(opened(good, max_bad=10)) == 10
-    assert len(opened(good, max_bad=1)) == 10, "what was accepted once stays accepted"
+    assert (status, bool(re.search(wanted, told))) == (1, True)
+    assert cache(10)[0] == 0
+    assert cache(1)[0] == 0, "what was accepted once stays accepted"
     (good / "cut.jpg").write_bytes(REFUSED["truncated JPEG"][0])
+    (good / "notes.txt").write_text("hello")
     saved(good / "later" / "copy.png", size=(200, 190))  # as good0.png
     saved(good / "small.png", size=(100, 300))
     saved(good / "really_a_png.jpg", size=(240, 200), format="PNG")
     saved(good / "no_extension", size=(300, 200), format="JPEG")
-    capsys.readouterr()
-    store, out = opened(good), capsys.readouterr().out
+    for _ in range(2):  # the second time from the store
+        told = cache(50)[1]
+        for part in ("16 to read", "left alone, no photos: 1 .txt", "notes.jpg: not an image", "2 unreadable:",
+                     "folder, 12 photos of 176x176 (center)", "stores/photos-center-"):  # fmt: skip
+            assert part in told
+    store = opened(good)
     used = {store.names[row] for split in store.counts() for row in store.rows(split)}
     assert used == {*(f"good{i}.png" for i in range(10)), "really_a_png.jpg", "no_extension"}
     assert set(store.bad) == {"notes.jpg", "cut.jpg"}
     small = "100x300, the shorter side is below 176"
     assert store.skipped == {"later/copy.png": "the same file as another photo", "small.png": small}
-    assert "2 unreadable:" in out
-    assert "notes.jpg: not an image" in out
     assert store.describe().endswith("; 2 unreadable; 2 too small or double")
     for split in store.counts():
         assert (store.photos(split) == store.tensor(split)).all(), "also where unused rows lie between"
     for i in range(30):
         (good / f"bad{i:02d}.jpg").write_bytes(b"")
-    opened(good, max_bad=90)
-    assert "and 12 more" in capsys.readouterr().out
+    assert "and 12 more" in cache(90)[1]
     (whole,) = (good.parent / "runs" / "stores").glob("*unreadable.txt")
     assert len(whole.read_text().splitlines()) == 32
 
@@ -214,47 +224,36 @@ def test_the_sample_never_changes_and_a_missing_package_is_named(monkeypatch):
         open_store("sample")
 
 
-SIZES = {(1500, 1000): {0.5: 4 * 3, 0.25: 2 * 1}, (500, 400): {0.5: 1}, (340, 600): {1.0: 2 * 3}, (170, 900): {}}
+# size: how many tiles at which scale
+SIZES = {(1500, 1000): {0.5: 4 * 3, 0.25: 2 * 1}, (500, 400): {0.5: 1}, (340, 600): {1.0: 2 * 3},
+         (170, 900): {}, (800, 400): {0.5: 2}}  # fmt: skip
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_tiles_of_a_folder(tmp_path, size):
-    """Which scales, how many tiles, their names and their pixels, which are Pillow's."""
-    noisy(*size).save(tmp_path / "holiday.png")
-    noisy(700, 352).save(tmp_path / "other.png")  # a folder needs one usable photo
-    store = open_store(tmp_path, tmp_path / "runs", "tiles")
-    assert len(store) == sum(SIZES[size].values()) + 2
-    assert bool(store.skipped) == (min(size) < 176)
-    for scale, count in SIZES[size].items():
-        small = noisy(*size).resize((round(size[0] * scale), round(size[1] * scale)), Image.Resampling.BICUBIC)
-        covered, found = np.zeros(small.size[::-1], int), 0
-        for row, name in enumerate(store.names):
-            if place := re.fullmatch(rf"holiday.png/s{scale:.2f}/y(\d+)x(\d+)", name):
-                here = np.s_[int(place[1]) : int(place[1]) + 176, int(place[2]) : int(place[2]) + 176]
-                assert (store.images[row] == np.asarray(small)[here].transpose(2, 0, 1)).all()
-                covered[here] += 1
-                found += 1
-        assert found == count
-        for along in (covered[88], covered[:, 88]):  # gaps or overlaps of half a tile together, and no more
-            assert max((along == 0).sum(), (along > 1).sum()) <= 88
-
-
-def test_splits_are_made_by_photo_and_a_broken_one_keeps_its_rows_to_itself(tmp_path):
-    for i in range(8):  # of these names 3.jpg is for validation, 6.jpg for testing
-        noisy(720 + i, 360).save(tmp_path / f"{i}.jpg")
-    (tmp_path / "2.jpg").write_bytes((tmp_path / "2.jpg").read_bytes()[:9000])
-    store = open_store(tmp_path, tmp_path / "runs", "tiles", max_bad=20)
-    assert len(store.images) == len(store.names) == 8 * 2
-    used = [{store.names[row][0] for row in store.rows(split)} for split in store.counts()]
-    assert used == [{"0", "1", "4", "5", "7"}, {"3"}, {"6"}]
-    assert not store.images[[name.startswith("2.jpg") for name in store.names]].any()
-    assert store.describe() == "folder, 14 tiles of 176x176 (tiles): train 10, val 2, test 2; 1 unreadable"
-
-
-def test_tiles_follow_exif_and_the_plan_is_made_from_the_header(tmp_path):
-    exif, path = Image.Exif(), tmp_path / "photo.png"
+def test_tiles_of_a_folder(tmp_path):
+    """Names and pixels, which are Pillow's, upright; all of a photo, and no broken one, in one split."""
+    exif = Image.Exif()
     exif[0x0112] = 6
-    noisy(800, 400).transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
-    store = open_store(tmp_path, tmp_path / "runs", "tiles")
-    assert store.names == [f"photo.png/{name}" for name in tiles(noisy(800, 400), [0.5])]
-    assert (store.images == np.stack(list(tiles(noisy(800, 400), [0.5]).values()))).all()
+    for width, height in SIZES:
+        turned = {"exif": exif} if width == 800 else {}
+        stored = noisy(width, height).transpose(Image.Transpose.ROTATE_90) if turned else noisy(width, height)
+        stored.save(tmp_path / f"{width}x{height}.png", **turned)
+    (tmp_path / "broken.jpg").write_bytes(encoded(noisy(720, 360), "JPEG")[:9000])
+    store = open_store(tmp_path, tmp_path / "runs", "tiles", max_bad=20)
+    assert store.describe().endswith("; 1 unreadable; 1 too small or double")
+    rows = {row: split for split in store.counts() for row in store.rows(split)}
+    assert len(rows) == sum(sum(scales.values()) for scales in SIZES.values()) == len(store.names) - 2
+    assert all(split_of(store.names[row].partition("/")[0]) == split for row, split in rows.items())
+    assert not store.images[[name.startswith("broken") for name in store.names]].any()
+    for size, scales in SIZES.items():
+        for scale, count in scales.items():
+            small = noisy(*size).resize([round(side * scale) for side in size], Image.Resampling.BICUBIC)
+            covered, found = np.zeros(small.size[::-1], int), 0
+            for row, name in enumerate(store.names):
+                if place := re.fullmatch(rf"{size[0]}x{size[1]}.png/s{scale:.2f}/y(\d+)x(\d+)", name):
+                    here = np.s_[int(place[1]) : int(place[1]) + 176, int(place[2]) : int(place[2]) + 176]
+                    assert (store.images[row] == np.asarray(small)[here].transpose(2, 0, 1)).all()
+                    covered[here] += 1
+                    found += 1
+            assert found == count
+            for along in (covered[88], covered[:, 88]):  # gaps or overlaps of half a tile together, and no more
+                assert max((along == 0).sum(), (along > 1).sum()) <= 88

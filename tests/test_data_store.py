@@ -158,28 +158,6 @@ def test_two_processes_at_once_build_one_store(tmp_path, runs):
     assert len(stores(runs)) == 1
 
 
-def test_the_command_says_what_it_found_or_what_is_wrong(photos, runs, capsys):
-    def cache(*words, data=photos):
-        status, (out, err) = main(["cache", "--data", str(data), "--runs", str(runs), *words]), capsys.readouterr()
-        return status, out + err
-
-    (photos / "notes.txt").write_text("hello")
-    (photos / "bad.jpg").write_bytes(b"")
-    for wrong, status, message in (
-        (cache("--max-bad", "0.5"), 1, "1 of 101 photos are bad"),
-        (cache("--max-bad", "101"), 2, "--max-bad is a percentage from 0 to 100, got 101"),
-        (cache(data="sample"), 2, "the sample is cut in memory and needs no store"),
-    ):
-        assert wrong[0] == status
-        assert message in wrong[1]
-    for _ in range(2):  # the second time from the store
-        status, out = cache()
-        assert status == 0
-        for part in ("photos in ", "101 to read", "left alone, no photos: 1 .txt", "bad.jpg: empty file",
-                     "folder, 100 photos of 176x176 (center)", "1 unreadable", str(stores(runs)[0])):  # fmt: skip
-            assert part in out
-
-
 def test_each_source_has_its_crops(tmp_path, runs, capsys):
     partition(faces(tmp_path))
     for crop in ("center", "lecture"):
