@@ -80,6 +80,9 @@ def quick_site(request, monkeypatch):
 def test_a_run_writes_pages_report_results_and_environment(tiny_series, tmp_path, capfd, monkeypatch):
     monkeypatch.setenv("SRLIB_BUDGET", "full")
     monkeypatch.setenv("MPLBACKEND", "pdf")
+    monkeypatch.setattr(course_run, "EXPECTED", tmp_path)
+    ledgers = [{f"{n}.gain": {"value": x, "unit": "dB"} for n, x in (("01", 1.5), ("02", 9.0), ("05", 9.0))}] * 2
+    write_json(tmp_path / "sample-smoke.json", results.expect(ledgers, "run", "some machine", ["0", "1"]))
     names = ("SRLIB_BUDGET", "SRLIB_PRECISION", "SRLIB_FRESH", "MPLBACKEND")  # Jupyter sets the last one anew
     show = f"print(DATA, BUDGET, SEED, DEVICE, *map(os.environ.get, {names}), sys.executable, os.getcwd())"
     before, bar = dict(os.environ), "from tqdm.auto import tqdm\nfor _ in tqdm(range(3)):\n    pass"
@@ -90,6 +93,7 @@ def test_a_run_writes_pages_report_results_and_environment(tiny_series, tmp_path
     assert err == ""
     assert re.search(r"\[1/2\] 01_data_preparation \.\.\.\n\[1/2\] 01_data_preparation: \d+ s\n\[2/2\]", out)
     assert "1.50 dB  02.gain\n" in out
+    assert "1 of 2 results lie outside what earlier runs gave: see the report.\n" in out
     made = tmp_path / "runs" / "sample-smoke-seed3"
     assert out.splitlines()[-1] == f"Report: {made / 'index.html'}"
     assert files(made) > {f"{name}.html" for name in (FIRST, SECOND, "index")}
@@ -98,6 +102,8 @@ def test_a_run_writes_pages_report_results_and_environment(tiny_series, tmp_path
     assert written(made, "results") == {f"{n}.gain": {"value": 1.5, "unit": "dB"} for n in ("01", "02")}
     assert environment["versions"]["torch"]
     assert (environment["device"], environment["precision"], environment["seed"]) == ("cpu", "float32", 3)
+    sentence = "02.gain: 1.50 dB, expected 9.00 dB within 0.018"
+    assert environment["not_as_expected"] == [sentence], "page 05 is no part of this run"
     assert [about["wall_seconds"] > 0 for about in environment["pages"].values()] == [True, True]
     page = pages.read(made / f"{FIRST}.ipynb")
     assert page.cells[4].outputs[0].text.split() == [
@@ -108,38 +114,8 @@ def test_a_run_writes_pages_report_results_and_environment(tiny_series, tmp_path
     assert "Page 03" not in (made / "index.html").read_text()
     found = (made / "results.html").read_text()
     assert re.search(r'<p>02\.gain</p></td>\s*<td class="text-right"><p>1\.50 dB</p></td>', found)
+    assert sentence in found
     assert '"command": "python -m course run' in unescape(re.sub("<[^>]+>", "", found))
-
-
-def test_only_renews_its_pages_and_keeps_the_others_even_if_edited_meanwhile(in_process, tiny_series, tmp_path):
-    edit = f"import nbformat\npage = nbformat.read('{FIRST}.ipynb', 4)\n"
-    edit += f"page.cells[-1].source += '\\nx = 1'\nnbformat.write(page, '{FIRST}.ipynb')"
-    folder = tiny_series({"01": [*touching("one"), edit], "02": touching("two")})
-    code_hash = pages.code_hash(pages.read(folder / f"{FIRST}.ipynb"))
-    assert run(tmp_path, only="01 02") == 0
-    first = written(tmp_path / NAME, "environment")["pages"][FIRST]
-    assert first["code_hash"] == code_hash, "it is the hash of what ran"
-    assert run(tmp_path, only="02_subpixel_cnn") == 0
-    assert times(tmp_path, "one", "two") == [1, 2]
-    assert set(written(tmp_path / NAME, "results")) == {"01.gain", "02.gain"}
-    assert written(tmp_path / NAME, "environment")["pages"][FIRST] == first
-
-
-def test_results_are_compared_with_what_is_expected(in_process, tiny_series, tmp_path, monkeypatch, capsys):
-    tiny_series()
-    monkeypatch.setattr(course_run, "EXPECTED", tmp_path)
-    ledgers = [{f"{n}.gain": {"value": value, "unit": "dB"} for n, value in (("01", 1.5), ("05", 9.0))}] * 2
-    expected = results.expect(ledgers, "run", "some machine", ["seed 0", "seed 1"])
-    write_json(tmp_path / "sample-smoke.json", expected)
-    assert run(tmp_path, only="05") == 0
-    assert "1 of 1 results lie outside what earlier runs gave: see the report.\n" in capsys.readouterr().out
-    sentence = "05.gain: 1.50 dB, expected 9.00 dB within 0.018"
-    environment = written(tmp_path / NAME, "environment")
-    assert environment["not_as_expected"] == [sentence], "page 01 is no part of this run"
-    assert environment["precision"] in ("float32", "bfloat16"), "what auto took"
-    assert sentence in site.results_page(tmp_path / NAME)
-    assert run(tmp_path, "--seed", "1", only="01") == 0
-    assert "lie outside" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -213,11 +189,13 @@ def test_a_failing_page_damages_nothing_and_what_is_finished_is_kept_while_nothi
     assert run(tmp_path, "--fresh", only="01 02") == 1
     since = float((tmp_path / "fresh").read_text())
     assert start <= since <= time.time()
-    (partial / "02_subpixel_cnn.ipynb").write_text("{")  # as if ended while it was written
-    tiny_series({"01": [*one, "x = 1"], "02": [fresh]})
-    assert run(tmp_path, only="01 02") == 0
+    assert run(tmp_path, only="01 02") == 1
     assert float((tmp_path / "fresh").read_text()) == since, "it holds for what was left to do"
+    (partial / "02_subpixel_cnn.ipynb").write_text("{")  # as if ended while it was written
+    assert run(tmp_path, only="01") == 0
     assert times(tmp_path, "one") == [4]
+    tiny_series()
+    assert run(tmp_path, only="02_subpixel_cnn") == 0
     assert set(written(tmp_path / NAME, "results")) == {"01.gain", "02.gain", "03.gain"}
 
 
