@@ -12,7 +12,6 @@ from photo_files import save_checkpoint
 import course.__main__ as course
 from course import doctor
 from srlib import commands as srlib
-from srlib.errors import DataError, UsageError
 from srlib.train.checkpoints import load_model
 from srlib.upscale import load_network
 
@@ -29,23 +28,6 @@ def test_every_command_explains_itself_and_wrong_usage_has_status_2(line, capsys
     assert stop.value.code == USAGE[line]
     said = f"usage: python -m {package if USAGE[line] else line.removesuffix(' --help')}"
     assert said in "".join(capsys.readouterr())
-
-
-@pytest.mark.parametrize(
-    ("error", "status", "line"),
-    [
-        (UsageError("--runs x: no such thing"), 2, "error: --runs x: no such thing\n"),
-        (DataError("the disk is full"), 1, "failed: the disk is full\n"),
-        (KeyboardInterrupt(), 130, "interrupted\n"),
-    ],
-)
-def test_an_error_that_can_be_answered_is_one_line_without_a_traceback(error, status, line, monkeypatch, capsys):
-    def refuse(args: object) -> int:
-        raise error
-
-    monkeypatch.setattr(doctor, "main", refuse)
-    assert course.main(["doctor"]) == status
-    assert capsys.readouterr().err == line
 
 
 def test_doctor_is_content_with_this_environment(capfd):
