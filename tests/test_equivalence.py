@@ -44,18 +44,6 @@ def test_forward_and_gradients_agree_there_and_back(data):
         torch.testing.assert_close(ours, theirs, atol=TOLERANCE * scale, rtol=0)
 
 
-@pytest.mark.parametrize("scale", [1, 2, 3, 4])
-@pytest.mark.parametrize(("kernel", "padding", "groups"), [(1, 0, 1), (2, 1, 2), (3, 0, 1), (3, 1, 2), (5, 4, 1)])
-def test_convolution_and_shuffle_as_a_transposed_convolution(kernel, padding, groups, scale):
-    conv = nn.Conv2d(2 * groups, 2 * groups * scale**2, kernel, padding=padding, groups=groups).double()
-    conv.bias.data = conv.bias.data[:: scale**2].repeat_interleave(scale**2)
-    layer = nn.Sequential(conv, nn.PixelShuffle(scale))
-    x = torch.randn(1, 2 * groups, 6, 7, dtype=torch.float64)
-    transposed = to_transposed(layer)
-    assert transposed.kernel_size == (kernel * scale, kernel * scale)
-    assert (transposed(x) - layer(x)).abs().max() < TOLERANCE
-
-
 def conv(**options):
     return nn.Sequential(nn.Conv2d(2, 4, 3, **options), nn.PixelShuffle(2))
 
