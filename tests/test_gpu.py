@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -22,22 +21,27 @@ from srlib.train.losses import Adversarial
 from srlib.train.trainer import Trainer
 from srlib.upscale import upscale
 
-CARD = choose_device("auto")
+CARD, CPU = choose_device("auto"), torch.device("cpu")
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(CARD.type == "cpu", reason="needs CUDA or MPS, and neither is here"),
 ]
 cuda = pytest.mark.skipif(CARD.type != "cuda", reason="needs CUDA")
-CPU = torch.device("cpu")
 CONFIG = replace(SMALL, options={"width": 16, "depth": 1}, steps=20, batch_size=8, patch=48, validate_every=5)
 
 
+def waiting(mode):
+    """On "error" CUDA raises where the CPU would wait for it; Apple's GPUs cannot say."""
+    if CARD.type == "cuda":
+        torch.cuda.set_sync_debug_mode(mode)
+
+
 @pytest.fixture(autouse=True)
-def repeatable():
+def repeatable(monkeypatch):
     """cuDNN may otherwise choose kernels that add in another order each time."""
-    torch.backends.cudnn.deterministic = True
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     yield
-    torch.backends.cudnn.deterministic = False
+    waiting("default")
 
 
 @pytest.fixture(scope="module")
@@ -47,17 +51,6 @@ def store():
     rows = {"train": np.arange(40), "val": np.arange(40, 50), "test": np.arange(50, 60)}
     images = smooth.mul(255).byte().numpy()
     return Store(images, [str(i) for i in range(60)], rows, "folder", "center", "smooth")
-
-
-@contextmanager
-def never_waiting():
-    """CUDA raises where the CPU would wait for it; Apple's GPUs cannot say."""
-    set_mode = torch.cuda.set_sync_debug_mode if CARD.type == "cuda" else lambda mode: None
-    set_mode("error")
-    try:
-        yield
-    finally:
-        set_mode("default")
 
 
 def train(store, config=CONFIG, device=CARD, **how):
@@ -70,8 +63,9 @@ def test_batches_are_those_of_the_cpu(store, patch, hold):
     there, here = Batches(store, "train", 8, patch, device=CARD, hold=hold), Batches(store, "train", 8, patch)
     for step in (0, 7):
         assert torch.equal(there.crops(step).cpu(), here.crops(step))
-    with never_waiting():
-        lr, hr = there.batch(3)
+    waiting("error")
+    lr, hr = there.batch(3)
+    waiting("default")
     lr_here, hr_here = here.batch(3)
     torch.testing.assert_close(hr.cpu(), hr_here)
     assert (lr.cpu() - lr_here).abs().max() < 1.01 / 255  # a rounding to 8 bits may fall to the other side
@@ -123,8 +117,8 @@ def test_resumed_bit_for_bit_with_dropout(store, tmp_path):
 def test_no_step_makes_the_card_wait(store, optimiser):
     trainer = Trainer(replace(CONFIG, optimiser=optimiser), store, device=CARD)
     for step in range(3):  # the first one moves the photos and the constants
-        with never_waiting() if step else nullcontext():
-            trainer.train_step(*trainer.batch())
+        waiting("error" if step else "default")
+        trainer.train_step(*trainer.batch())
         trainer.step += 1
 
 
