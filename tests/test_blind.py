@@ -47,7 +47,7 @@ def test_the_sheet_shows_two_equal_ones_and_its_key_names_the_third():
     assert [number for number, *_ in odd] == ["1", "2", "3", "4"]
     assert sorted(row[2:] for row in odd) == [("blur", "30"), ("blur", "40"), ("noise", "30"), ("noise", "40")]
     assert len({place for _, place, *_ in odd}) > 1
-    for image, (_, place, *_) in zip(figure.images, odd):
+    for image, (_, place, *_) in zip(figure.images, odd, strict=True):
         thirds = [np.asarray(image.get_array())[:, start : start + 128] for start in (0, 136, 272)]
         equal = [i for i in range(3) if not np.array_equal(thirds[i - 1], thirds[i - 2])]
         assert len(equal) == 2

@@ -31,26 +31,19 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_celeba_is_found(layout, tmp_path):
+def test_celeba_is_found_as_jpg_or_png_and_an_unlisted_photo_is_named(layout, tmp_path):
     photos, listed, kind, given = LAYOUTS[layout]
-    faces(tmp_path / photos)
+    ending = ".png" if kind == "csv" else ".jpg"
+    faces(tmp_path / photos, ending)
+    saved(tmp_path / photos / "000009.jpg")
+    (tmp_path / photos / "readme.md").write_text("hello")
     partition(tmp_path / listed, kind)
     source = find_source(tmp_path / given)
     assert (source.kind, source.root) == ("celeba", tmp_path / photos)
-    assert {photo.path: photo.split for photo in source.photos} == PRESENT
+    assert {photo.path.replace(ending, ".jpg"): photo.split for photo in source.photos} == PRESENT
     assert source.published == {"train": 3, "val": 1, "test": 1}
-    assert not source.bad
-
-
-def test_png_photos_go_by_the_same_list_and_an_unlisted_one_is_named(tmp_path):
-    folder = faces(tmp_path / "img_align_celeba", ".png")
-    partition(tmp_path)
-    saved(folder / "000009.jpg")
-    (folder / "readme.txt").write_text("hello")
-    source = find_source(tmp_path)
-    assert [photo.path for photo in source.photos] == ["000001.png", "000002.png", "000004.png"]
-    assert source.bad == {"000009.jpg": "not listed in list_eval_partition.csv"}
-    assert source.other == {".txt": 1}
+    assert source.bad == {"000009.jpg": f"not listed in list_eval_partition.{kind}"}
+    assert source.other[".md"] == 1
 
 
 def test_what_is_missing_is_told(tmp_path, monkeypatch, capsys):
