@@ -1,6 +1,7 @@
 """Colour, resampling, blur, noise and JPEG against Pillow, scikit-image, SciPy, PyTorch and MATLAB."""
 
 import io
+from itertools import product
 
 import numpy as np
 import pytest
@@ -135,13 +136,14 @@ def decibels(x, photos):
 
 
 def test_jpeg_is_that_of_pillow_blur_that_of_scipy_and_noise_has_its_strength(photos):
-    for qualities in ([10, 40], [75, 95]):  # one for each picture
-        mine = camera.jpeg(photos / 255, torch.tensor(qualities))
-        theirs = torch.stack([through_pillow(photo, quality) for photo, quality in zip(photos, qualities)])
+    blocks = (255 * noise(2, 3, 85, 75)).byte().repeat_interleave(2, -1).repeat_interleave(2, -2)
+    for pictures, qualities in product((photos, blocks), ([10, 40], [75, 95])):  # one for each picture
+        mine = camera.jpeg(pictures / 255, torch.tensor(qualities))
+        theirs = torch.stack([through_pillow(picture, quality) for picture, quality in zip(pictures, qualities)])
         off = (255 * mine - theirs).abs()
-        assert off.mean() < 1
-        assert (off > 2).float().mean() < 0.1
-        close(decibels(mine, photos), decibels(theirs / 255, photos), atol=0.2)
+        assert off.mean() < 1.2
+        assert (off > 2).float().mean() < 0.12
+        close(decibels(mine, pictures), decibels(theirs / 255, pictures), atol=0.2)
     x, sigmas = photos.double() / 255, (0.7, 2.0)
     for mine, photo, sigma in zip(camera.blur(x, torch.tensor(sigmas)), x, sigmas):
         close(mine, gaussian_filter(photo.numpy(), (0, sigma, sigma), mode="nearest", radius=12), atol=1e-7)
