@@ -174,7 +174,7 @@ def test_the_command_lists_what_is_left_out_with_the_reason_and_refuses_too_many
     assert set(store.bad) == {"notes.jpg", "cut.jpg"}
     small = "100x300, the shorter side is below 176"
     assert store.skipped == {"later/copy.png": "the same file as another photo", "small.png": small}
-    assert store.describe().endswith("; 2 unreadable; 2 too small or double")
+    assert store.describe().endswith("; 2 unreadable; 2 too small, double or flat")
     for split in store.counts():
         assert (store.photos(split) == store.tensor(split)).all(), "also where unused rows lie between"
     for i in range(30):
@@ -239,7 +239,7 @@ def test_tiles_of_a_folder(tmp_path):
         stored.save(tmp_path / f"{width}x{height}.png", **turned)
     (tmp_path / "broken.jpg").write_bytes(encoded(noisy(720, 360), "JPEG")[:9000])
     store = open_store(tmp_path, tmp_path / "runs", "tiles", max_bad=20)
-    assert store.describe().endswith("; 1 unreadable; 1 too small or double")
+    assert store.describe().endswith("; 1 unreadable; 1 too small, double or flat")
     rows = {row: split for split in store.counts() for row in store.rows(split)}
     assert len(rows) == sum(sum(scales.values()) for scales in SIZES.values()) == len(store.names) - 2
     assert all(split_of(store.names[row].partition("/")[0]) == split for row, split in rows.items())
