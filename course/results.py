@@ -31,7 +31,6 @@ HEADLINE: dict[str, str] = {
     "03.rgb.rgb_psnr": "RGB to RGB at the same cost per pass",
     "03.gray_rgb.saturation": "saturation that Gray to RGB keeps",
     "04.threshold_castlecsf": "from here a grid of period 4 can be seen, by one model of sight (castleCSF)",
-    "04.seen.stacked.lpips.ripple": "ripple of two stacked strided layers under LPIPS",
     "05.convention_spread": "spread of PSNR over conventions for one output",
     "05.lpips_range_at_30_db": "range of LPIPS over nine distortions of 30 dB",
     "05.lpips_gain_perceptual": "LPIPS gained by a perceptual loss",

@@ -238,10 +238,12 @@ def test_tiles_of_a_folder(tmp_path):
         stored = noisy(width, height).transpose(Image.Transpose.ROTATE_90) if turned else noisy(width, height)
         stored.save(tmp_path / f"{width}x{height}.png", **turned)
     (tmp_path / "broken.jpg").write_bytes(encoded(noisy(720, 360), "JPEG")[:9000])
+    Image.new("RGB", (400, 400), "gray").save(tmp_path / "sky.png")
     store = open_store(tmp_path, tmp_path / "runs", "tiles", max_bad=20)
-    assert store.describe().endswith("; 1 unreadable; 1 too small, double or flat")
+    assert store.describe().endswith("; 1 unreadable; 2 too small, double or flat")
+    assert store.skipped["sky.png/s0.50/y012x012"].startswith("flat: shrinking takes 0.0 levels")
     rows = {row: split for split in store.counts() for row in store.rows(split)}
-    assert len(rows) == sum(sum(scales.values()) for scales in SIZES.values()) == len(store.names) - 2
+    assert len(rows) == sum(sum(scales.values()) for scales in SIZES.values()) == len(store.names) - 3
     assert all(split_of(store.names[row].partition("/")[0]) == split for row, split in rows.items())
     assert not store.images[[name.startswith("broken") for name in store.names]].any()
     for size, scales in SIZES.items():
