@@ -1,6 +1,7 @@
 """How a step follows from gradients: Adam, or Muon for kernels; and the running average of the weights."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -64,9 +65,10 @@ def make_optimisers(
     alone decay, decoupled from their gradients (Loshchilov and Hutter 2019, arXiv 1711.05101)."""
     weights = list(model.parameters())
     kernels, rest = [w for w in weights if w.ndim > 1], [w for w in weights if w.ndim < 2]
-    how = {"lr": lr, "weight_decay": 0.0, "fused": weights[0].device.type != "mps"}
+    how: dict[str, Any] = {"lr": lr, "weight_decay": 0.0, "fused": weights[0].device.type != "mps"}
     if name == "adam":
-        return [torch.optim.AdamW([{"params": kernels, "weight_decay": weight_decay}, {"params": rest}], **how)]
+        groups: list[dict[str, Any]] = [{"params": kernels, "weight_decay": weight_decay}, {"params": rest}]
+        return [torch.optim.AdamW(groups, **how)]
     return [Muon(kernels, lr, weight_decay=weight_decay), torch.optim.AdamW(rest, **how)]
 
 
