@@ -57,11 +57,13 @@ def save_checkpoint(path: Path, task: str = "rgb-rgb", **changes) -> Path:
     return path
 
 
-def saved(path: Path | str, mode: str = "RGB", size: tuple[int, int] = (12, 10), **options) -> Path:
-    """A small picture file; its folders are made."""
+def saved(
+    path: Path | str, mode: str = "RGB", size: tuple[int, int] = (12, 10), repeat: int = 1, **options
+) -> Path:  # fmt: skip
+    """A picture file of so many small pictures a side, which give it detail; its folders are made."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(smooth(*size)).convert(mode).save(path, **options)
+    Image.fromarray(np.tile(smooth(*size), (repeat, repeat, 1))).convert(mode).save(path, **options)
     return path
 
 

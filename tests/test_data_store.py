@@ -19,7 +19,7 @@ from srlib.errors import DataError, UsageError
 
 def generate(folder, count):
     """``count`` different JPEGs, quickly: one picture, with a number after its end where decoders stop reading."""
-    data = saved(folder / "000000.jpg", size=(190, 200)).read_bytes()
+    data = saved(folder / "000000.jpg", size=(19, 20), repeat=10).read_bytes()
     for i in range(count):
         (folder / f"{i:06d}.jpg").write_bytes(data + b"%d" % i)
     return folder

@@ -144,8 +144,9 @@ def test_ten_lines_for_a_project_of_ones_own_work(tmp_path, monkeypatch):
     (code,) = re.findall(r"```python\n(.*?)```", (site.TEXTS / "own.md").read_text(encoding="utf-8"), re.DOTALL)
     assert len([line for line in code.splitlines() if line]) == 10
     monkeypatch.chdir(tmp_path)
-    for name in (*(f"photos/{number}.png" for number in range(12)), "holiday.jpg"):
-        saved(name, size=(400, 400) if "photos" in name else (40, 60))
+    for number in range(12):
+        saved(f"photos/{number}.png", size=(40 + number, 40), repeat=10)
+    saved("holiday.jpg", size=(40, 60))
     monkeypatch.setenv("PYTHONWARNINGS", "error")
     exec(code.replace("steps=600", "steps=2"), {})
     assert Image.open("holiday_x4.png").size == (160, 240)
