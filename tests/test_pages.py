@@ -65,13 +65,16 @@ def ledger(**changes):
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "judged"), [(-0.3, -0.1, "-"), (-0.04, 0.02, "="), (0.01, 0.3, "+"), (-0.1, 0.1, "open")]
+    ("low", "high", "judged"),
+    [(-0.3, -0.1, "-"), (-0.04, 0.02, "="), (0.01, 0.3, "+"), (-0.1, 0.1, "open"), (-0.1, 0.03, "open")],
 )
 def test_a_difference_is_judged_by_its_interval(low, high, judged):
     judge = page("03_channel_experiments").judge
     r = ledger(**{"03.dropout.rgb_gain": (low + high) / 2, "03.dropout.low": low, "03.dropout.high": high})
     assert judge(r, "dropout", "-", "=", "+")[1] == judged
     assert judge({"03.dropout.rgb_gain": 1.0}, "dropout", "-", "=", "+")[1] == "illustration"
+    one_sided = {"-": "no help", "=": "no help", "+": "help", "open": "open" if high > 0.05 else "no help"}
+    assert judge(r, "dropout", "no help", "no help", "help")[1] == one_sided[judged]
 
 
 @pytest.mark.parametrize(
