@@ -44,20 +44,18 @@ lab: $(READY)  ## JupyterLab on the notebooks
 notebooks: $(READY)  ## execute the committed pages again, at the budget that stands in them
 	@$(PY) -m course author --fresh
 
-# The networks that `upscale` comes with, trained on PHOTOS: crops, then whole tiles. An interrupted training goes on
-# where it was. Their scores go into srlib/upscale/weights/README.md by hand; a test holds that table against the files.
-WEIGHTS = $(PY) -m srlib train --data $(PHOTOS) $(if $(filter sample,$(PHOTOS)),,--crop tiles) --optimiser muon --weight-decay 0.1 \
-	--loss charbonnier --warmup 100 --final-learning-rate 1e-6 --ema 0.999 --validate-every 500 --validate-photos 100
+# The networks that `upscale` comes with, trained on PHOTOS, MINUTES each. An interrupted training goes on where it was.
+# Their scores go into srlib/upscale/weights/README.md by hand; a test holds that table against the files.
+WEIGHTS = $(PY) -m srlib train --data $(PHOTOS) $(if $(filter sample,$(PHOTOS)),,--crop tiles) --minutes $(MINUTES) \
+	--patch 96 --late-patch 176 --late-share 0.2 --optimiser muon --learning-rate 2e-3 --final-learning-rate 1e-6 \
+	--weight-decay 0.1 --loss charbonnier --warmup 100 --ema 0.999 --validate-every 500 --validate-photos 100
 weights: $(READY)
-	@train() { out=runs/$$1; shift; test -e $$out/model.pt && return; \
-		$(WEIGHTS) --out $$out $$(test -e $$out/last.pt && echo --resume) "$$@"; }; \
-	for name in small base base-real; do \
-		model=$${name%-real}; crops=runs/weights-$$model-crops; kernel=bicubic; rate=5e-4; \
-		test $$name = base-real && { kernel=real; rate=1e-3; }; \
-		train weights-$$model-crops --model $$model --patch 96 --minutes $(MINUTES) || exit 1; \
-		train weights-$$name --model $$model --patch 176 --minutes $(MINUTES) --kernel $$kernel \
-			--learning-rate $$rate --start $$crops/model.pt || exit 1; \
-		cp runs/weights-$$name/model.pt srlib/upscale/weights/$$name.pt; \
+	@for name in small base base-real; do \
+		out=runs/weights-$$name; start=; resume=; \
+		test $$name = base-real && start="--kernel real --start runs/weights-base/model.pt"; \
+		test -e $$out/last.pt && resume=--resume; \
+		test -e $$out/model.pt || $(WEIGHTS) --out $$out --model $${name%-real} $$start $$resume || exit 1; \
+		cp $$out/model.pt srlib/upscale/weights/$$name.pt; \
 		$(PY) -m srlib evaluate srlib/upscale/weights/$$name.pt || exit 1; \
 	done
 
