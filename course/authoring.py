@@ -25,7 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", action="append", metavar="NN", help="this page, as in 03; may be given again")
     parser.add_argument("--fresh", action="store_true", help="reuse no trained network")
     parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="of training, as in course run")
-    parser.add_argument("--expect", type=Path, nargs="+", metavar="RUN", help="instead: make runs the reference")
+    parser.add_argument(
+        "--expect",
+        type=Path,
+        nargs="+",
+        metavar="RUN",
+        help="instead: make runs, and those that a FILE.json was made from, the reference",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -54,24 +60,38 @@ def picture() -> bytes:
 
 
 def expect(runs: Sequence[Path], expected: Path = EXPECTED) -> list[Path]:
-    """Write what finished runs of the same photos and budget found into ``expected/``.
+    """Write what finished runs of the same photos and budget found into ``expected/``. A reference made by this
+    stands for the runs that it was made of, so that those of another machine or day can join.
 
     Runs on the sample become ``sample-<budget>.json``; of runs on other photos each page that prints such numbers
     gets a file of its own (``FAR``), which names no folder of this machine."""
-    about = [json.loads((run / "environment.json").read_text("utf-8")) for run in runs]
-    ledgers = [json.loads((run / "results.json").read_text("utf-8")) for run in runs]
+    about, ledgers, how, machines = [], [], [], []
+    for run in runs:
+        if run.suffix == ".json":
+            kept = results.load_expected(run)
+            data, budget = run.stem.rsplit("-", 1)
+            about.append({"data": data, "budget": budget})
+            how, machines, ledgers = (
+                how + kept["runs"],
+                [*machines, kept["machine"]],
+                ledgers + results.ledgers_of(kept),
+            )
+            continue
+        about.append(json.loads((run / "environment.json").read_text("utf-8")))
+        ledgers.append(json.loads((run / "results.json").read_text("utf-8")))
+        how.append(f"seed {about[-1]['seed']}, {about[-1]['precision']}")
+        machines.append(about[-1]["machine"]["summary"])
     if len({(run["data"], run["budget"]) for run in about}) > 1:
         raise UsageError("--expect: the runs differ in photos or budget; give runs of the same")
     first, far, paths = about[0], about[0]["data"] != "sample", []
-    how = [f"seed {run['seed']}, {run['precision']}" for run in about]
     command = f"python -m course run --data {'FOLDER' if far else 'sample'} --budget {first['budget']} --seed "
-    command += str(first["seed"]) if len(runs) == 1 else "SEED"
+    command += str(first["seed"]) if len(ledgers) == 1 else "SEED"
     for number, topic in FAR.items() if far else [("", first["budget"])]:
         part = [{key: entry for key, entry in ledger.items() if key.startswith(number)} for ledger in ledgers]
         if any(part):
             paths.append(path := expected / f"{Path(first['data']).name}-{topic}.json")
             again = f"{command} --only {number}" if far else command
-            write_json(path, results.expect(part, again, first["machine"]["summary"], how))
+            write_json(path, results.expect(part, again, "; ".join(dict.fromkeys(machines)), how))
     return paths
 
 

@@ -8,6 +8,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def expect(ledgers: Sequence[Ledger], command: str, machine: str, runs: Sequence
     ``PRIOR`` more runs had that one (Smyth 2004, doi:10.2202/1544-6115.1027), unless fewer than ``FEW`` have that
     name. It is 0.2 % of the value, and ``TINY``, at least. What was run once has no spread: its tolerance is a
     guess, 0.15 dB or 5 %. Texts and whole numbers that all runs agree on have to be equal. Clocks, and texts that
-    differ, are not compared.
+    differ, are not compared. What every run found is kept too, so that more runs can join (:func:`ledgers_of`).
     """
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     kinds: dict[tuple[str, ...], list[float]] = defaultdict(list)
@@ -82,7 +83,16 @@ def expect(ledgers: Sequence[Ledger], command: str, machine: str, runs: Sequence
         entries[key] = {"value": values[0], "tolerance": None, "unit": unit}
         if unit not in CLOCKS:
             entries[key] |= _tolerance(values, unit, kinds[_kind(key, unit)])
+        if len(ledgers) > 1:
+            entries[key]["values"] = [ledger.get(key, {}).get("value") for ledger in ledgers]
     return {"command": command, "machine": machine, "runs": list(runs), "results": entries}
+
+
+def ledgers_of(expected: Mapping[str, Any]) -> list[Ledger]:
+    """The ledgers that a file of several runs was made from."""
+    entries = {key: zip(kept["values"], repeat(kept["unit"])) for key, kept in expected["results"].items()}
+    rows = [dict(zip(entries, run)) for run in zip(*entries.values())]
+    return [{k: {"value": v, "unit": unit} for k, (v, unit) in row.items() if v is not None} for row in rows]
 
 
 def _kind(key: str, unit: str) -> tuple[str, ...]:

@@ -114,6 +114,11 @@ def test_finished_runs_become_the_reference(finished, tmp_path):
     assert content["command"] == "python -m course run --data sample --budget quick --seed SEED"
     assert content["runs"] == ["seed 0, float32", "seed 1, bfloat16"]
     assert results.compare(first, content) == results.compare(second, content) == []
+    # more runs join those that a reference was made from, as if all had been given at once
+    third, *_ = runs_of(1, seed=3)
+    made.append(finished("sample", third, "3", seed=3))
+    together = authoring.expect(made, tmp_path / "together")[0].read_text()
+    assert authoring.expect([path, made[2]], tmp_path / "joined")[0].read_text() == together
     with pytest.raises(UsageError, match="differ in photos or budget"):
         authoring.expect([made[0], finished("sample", second, "2", budget="full")], tmp_path)
     # a run on other photos gives each page its own reference
