@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from course import notebooks as pages
 from course import results
@@ -65,17 +66,16 @@ def expect(runs: Sequence[Path], expected: Path = EXPECTED) -> list[Path]:
 
     Runs on the sample become ``sample-<budget>.json``; of runs on other photos each page that prints such numbers
     gets a file of its own (``FAR``), which names no folder of this machine."""
-    about, ledgers, how, machines = [], [], [], []
+    about: list[dict[str, Any]] = []
+    ledgers: list[results.Ledger] = []
+    how: list[str] = []
+    machines: list[str] = []
     for run in runs:
         if run.suffix == ".json":
             kept = results.load_expected(run)
             data, budget = run.stem.rsplit("-", 1)
             about.append({"data": data, "budget": budget})
-            how, machines, ledgers = (
-                how + kept["runs"],
-                [*machines, kept["machine"]],
-                ledgers + results.ledgers_of(kept),
-            )
+            ledgers, how, machines = ledgers + results.ledgers_of(kept), how + kept["runs"], [*machines, kept["machine"]]
             continue
         about.append(json.loads((run / "environment.json").read_text("utf-8")))
         ledgers.append(json.loads((run / "results.json").read_text("utf-8")))
