@@ -75,7 +75,9 @@ def expect(runs: Sequence[Path], expected: Path = EXPECTED) -> list[Path]:
             kept = results.load_expected(run)
             data, budget = run.stem.rsplit("-", 1)
             about.append({"data": data, "budget": budget})
-            ledgers, how, machines = ledgers + results.ledgers_of(kept), how + kept["runs"], [*machines, kept["machine"]]
+            ledgers += results.ledgers_of(kept)
+            how += kept["runs"]
+            machines.append(kept["machine"])
             continue
         about.append(json.loads((run / "environment.json").read_text("utf-8")))
         ledgers.append(json.loads((run / "results.json").read_text("utf-8")))
