@@ -8,7 +8,6 @@ import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from course import notebooks as pages
 from course import results
@@ -26,13 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", action="append", metavar="NN", help="this page, as in 03; may be given again")
     parser.add_argument("--fresh", action="store_true", help="reuse no trained network")
     parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="of training, as in course run")
-    parser.add_argument(
-        "--expect",
-        type=Path,
-        nargs="+",
-        metavar="RUN",
-        help="instead: make runs, and those that a FILE.json was made from, the reference",
-    )
+    todo = "instead: make runs, or those of a reference (a file), the reference"
+    parser.add_argument("--expect", type=Path, nargs="+", metavar="RUN", help=todo)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -66,35 +60,35 @@ def expect(runs: Sequence[Path], expected: Path = EXPECTED) -> list[Path]:
 
     Runs on the sample become ``sample-<budget>.json``; of runs on other photos each page that prints such numbers
     gets a file of its own (``FAR``), which names no folder of this machine."""
-    about: list[dict[str, Any]] = []
-    ledgers: list[results.Ledger] = []
-    how: list[str] = []
-    machines: list[str] = []
-    for run in runs:
-        if run.suffix == ".json":
-            kept = results.load_expected(run)
-            data, budget = run.stem.rsplit("-", 1)
-            about.append({"data": data, "budget": budget})
-            ledgers += results.ledgers_of(kept)
-            how += kept["runs"]
-            machines.append(kept["machine"])
-            continue
-        about.append(json.loads((run / "environment.json").read_text("utf-8")))
-        ledgers.append(json.loads((run / "results.json").read_text("utf-8")))
-        how.append(f"seed {about[-1]['seed']}, {about[-1]['precision']}")
-        machines.append(about[-1]["machine"]["summary"])
-    if len({(run["data"], run["budget"]) for run in about}) > 1:
+    sources, several, ran, machines = zip(*map(_found, runs))
+    if len(set(sources)) > 1:
         raise UsageError("--expect: the runs differ in photos or budget; give runs of the same")
-    first, far, paths = about[0], about[0]["data"] != "sample", []
-    command = f"python -m course run --data {'FOLDER' if far else 'sample'} --budget {first['budget']} --seed "
-    command += str(first["seed"]) if len(ledgers) == 1 else "SEED"
-    for number, topic in FAR.items() if far else [("", first["budget"])]:
+    (data, budget), ledgers, how = sources[0], sum(several, []), sum(ran, [])
+    machine, far, paths = "; ".join(dict.fromkeys("; ".join(machines).split("; "))), data != "sample", []
+    command = f"python -m course run --data {'FOLDER' if far else 'sample'} --budget {budget} --seed "
+    command += "SEED" if len(ledgers) > 1 else re.findall(r"\d+", how[0])[0]
+    for number, topic in FAR.items() if far else [("", budget)]:
         part = [{key: entry for key, entry in ledger.items() if key.startswith(number)} for ledger in ledgers]
         if any(part):
-            paths.append(path := expected / f"{Path(first['data']).name}-{topic}.json")
+            paths.append(path := expected / f"{Path(data).name}-{topic}.json")
             again = f"{command} --only {number}" if far else command
-            write_json(path, results.expect(part, again, "; ".join(dict.fromkeys(machines)), how))
+            write_json(path, results.expect(part, again, machine, how))
     return paths
+
+
+def _found(run: Path) -> tuple[tuple[str, str], list[results.Ledger], list[str], str]:
+    """Photos and budget, ledgers, how each was run, and the machine, of a run's folder or of a reference."""
+    if run.is_dir():
+        about, ledger = (
+            json.loads((run / f"{name}.json").read_text("utf-8")) for name in ("environment", "results")
+        )
+        how = f"seed {about['seed']}, {about['precision']}"
+        return (about["data"], about["budget"]), [ledger], [how], about["machine"]["summary"]
+    data, _, budget = run.stem.rpartition("-")
+    kept = results.load_expected(run)
+    if not (ledgers := results.ledgers_of(kept)):
+        raise UsageError(f"--expect: {run} does not keep what its runs found; give the runs themselves")
+    return (data, budget), ledgers, kept["runs"], kept["machine"]
 
 
 def readme(text: str) -> str:

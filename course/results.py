@@ -8,7 +8,6 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +88,12 @@ def expect(ledgers: Sequence[Ledger], command: str, machine: str, runs: Sequence
 
 
 def ledgers_of(expected: Mapping[str, Any]) -> list[Ledger]:
-    """The ledgers that a file of several runs was made from."""
-    entries = {key: zip(kept["values"], repeat(kept["unit"])) for key, kept in expected["results"].items()}
-    rows = [dict(zip(entries, run)) for run in zip(*entries.values())]
-    return [{k: {"value": v, "unit": unit} for k, (v, unit) in row.items() if v is not None} for row in rows]
+    """The ledgers that a file of several runs was made from; none where it does not keep them."""
+    ledgers: list[Ledger] = [{} for _ in expected["runs"]]
+    for key, kept in expected["results"].items():
+        for ledger, value in zip(ledgers, kept.get("values", ())):
+            ledger |= {} if value is None else {key: {"value": value, "unit": kept["unit"]}}
+    return [ledger for ledger in ledgers if ledger]
 
 
 def _kind(key: str, unit: str) -> tuple[str, ...]:

@@ -119,6 +119,9 @@ def test_finished_runs_become_the_reference(finished, tmp_path):
     made.append(finished("sample", third, "3", seed=3))
     together = authoring.expect(made, tmp_path / "together")[0].read_text()
     assert authoring.expect([path, made[2]], tmp_path / "joined")[0].read_text() == together
+    (once,) = authoring.expect(made[:1], tmp_path / "once")
+    with pytest.raises(UsageError, match="sample-quick.json does not keep what its runs found"):
+        authoring.expect([once, made[1]], tmp_path)
     with pytest.raises(UsageError, match="differ in photos or budget"):
         authoring.expect([made[0], finished("sample", second, "2", budget="full")], tmp_path)
     # a run on other photos gives each page its own reference
