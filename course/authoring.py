@@ -7,6 +7,7 @@ import json
 import re
 import time
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from course import notebooks as pages
@@ -63,7 +64,7 @@ def expect(runs: Sequence[Path], expected: Path = EXPECTED) -> list[Path]:
     sources, several, ran, machines = zip(*map(_found, runs))
     if len(set(sources)) > 1:
         raise UsageError("--expect: the runs differ in photos or budget; give runs of the same")
-    (data, budget), ledgers, how = sources[0], sum(several, []), sum(ran, [])
+    (data, budget), ledgers, how = sources[0], list(chain(*several)), list(chain(*ran))
     machine, far, paths = "; ".join(dict.fromkeys("; ".join(machines).split("; "))), data != "sample", []
     command = f"python -m course run --data {'FOLDER' if far else 'sample'} --budget {budget} --seed "
     command += "SEED" if len(ledgers) > 1 else re.findall(r"\d+", how[0])[0]

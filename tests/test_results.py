@@ -120,7 +120,7 @@ def test_finished_runs_become_the_reference(finished, tmp_path):
     together = authoring.expect(made, tmp_path / "together")[0].read_text()
     assert authoring.expect([path, made[2]], tmp_path / "joined")[0].read_text() == together
     (once,) = authoring.expect(made[:1], tmp_path / "once")
-    with pytest.raises(UsageError, match="sample-quick.json does not keep what its runs found"):
+    with pytest.raises(UsageError, match=r"sample-quick\.json does not keep what its runs found"):
         authoring.expect([once, made[1]], tmp_path)
     with pytest.raises(UsageError, match="differ in photos or budget"):
         authoring.expect([made[0], finished("sample", second, "2", budget="full")], tmp_path)
