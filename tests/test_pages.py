@@ -86,15 +86,15 @@ def test_a_difference_is_judged_by_its_interval(low, high, judged):
         ("Gray to RGB has fewer grids", {"03.plain.grid.low": -4.0, "03.plain.grid.high": -1.0}, "confirmed"),
         ("Gray to RGB has fewer grids", {"03.plain.grid.low": -0.1, "03.plain.grid.high": 0.1}, "open"),
         ("Gray to RGB has fewer grids", {"03.plain.gray-rgb.ripple": 0.4, "03.plain.rgb-rgb.ripple": 0.1}, "not"),
-        ("Gray to Gray has the lowest loss of the three", {"03.gray.gray_psnr": 27.0}, "refuted"),
-        ("Gray to Gray has the lowest loss of the three", {}, "open: no interval"),
         ("PSNR 28.41 dB", {"reached": 28.43}, "reached: 28.43"),
         ("PSNR 28.41 dB", {"reached": 25.29}, "refuted: 25.29"),
     ],
 )  # fmt: skip
 def test_verdicts_follow_the_numbers(claim, changes, verdict):
     other_claims = page("03_channel_experiments").other_claims
-    other_claims.__globals__["reached"] = {"psnr_of_mean_mse": changes.get("reached", 28.43)}
+    whole = {"rgb": {"bicubic": {"rgb.psnr_of_mean_mse": 26.5}}}
+    reached = {"psnr_of_mean_mse": changes.get("reached", 28.43)}
+    other_claims.__globals__.update(whole=whole, reached=reached)
     found = {text: judged for text, _, judged in other_claims(ledger(**changes))}
     assert found[claim].startswith(verdict)
 
