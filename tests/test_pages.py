@@ -66,15 +66,19 @@ def ledger(**changes):
 
 @pytest.mark.parametrize(
     ("low", "high", "judged"),
-    [(-0.3, -0.1, "-"), (-0.04, 0.02, "="), (0.01, 0.3, "+"), (-0.1, 0.1, "open"), (-0.1, 0.03, "open")],
+    [
+        (-0.3, -0.1, "-"),
+        (-0.04, 0.02, "="),
+        (0.01, 0.3, "+"),
+        (-0.1, 0.1, "open"),
+        (-0.1, 0.03, "open: behind or equal"),
+    ],
 )
 def test_a_difference_is_judged_by_its_interval(low, high, judged):
     judge = page("03_channel_experiments").judge
     r = ledger(**{"03.dropout.rgb_gain": (low + high) / 2, "03.dropout.low": low, "03.dropout.high": high})
     assert judge(r, "dropout", "-", "=", "+")[1] == judged
     assert judge({"03.dropout.rgb_gain": 1.0}, "dropout", "-", "=", "+")[1] == "illustration"
-    one_sided = {"-": "no help", "=": "no help", "+": "help", "open": "open" if high > 0.05 else "no help"}
-    assert judge(r, "dropout", "no help", "no help", "help")[1] == one_sided[judged]
 
 
 @pytest.mark.parametrize(
@@ -82,9 +86,10 @@ def test_a_difference_is_judged_by_its_interval(low, high, judged):
     [
         ("Gray to RGB has low saturation", {}, "confirmed"),
         ("Gray to RGB has low saturation", {"03.gray_rgb.saturation": 100.0}, "depends"),
-        ("Gray to RGB has fewer grids", {}, "refuted"),
+        ("Gray to RGB has fewer grids", {}, "refuted at"),
+        ("Gray to RGB has fewer grids", {"03.plain.grid.low": 0.01, "03.plain.grid.high": 0.41}, "refuted at"),
         ("Gray to RGB has fewer grids", {"03.plain.grid.low": -4.0, "03.plain.grid.high": -1.0}, "confirmed"),
-        ("Gray to RGB has fewer grids", {"03.plain.grid.low": -0.1, "03.plain.grid.high": 0.1}, "open"),
+        ("Gray to RGB has fewer grids", {"03.plain.grid.low": -0.1, "03.plain.grid.high": 0.9}, "open"),
         ("Gray to RGB has fewer grids", {"03.plain.gray-rgb.ripple": 0.4, "03.plain.rgb-rgb.ripple": 0.1}, "not"),
         ("PSNR 28.41 dB", {"reached": 28.43}, "reached: 28.43"),
         ("PSNR 28.41 dB", {"reached": 25.29}, "refuted: 25.29"),
