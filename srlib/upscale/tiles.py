@@ -128,6 +128,6 @@ class Enlarger:
         hr = to_gray(hr) if hr.shape[1] > channels else hr
         if lr.shape[1] > channels:
             hr = torch.cat([hr, upsample(lr[:, channels:], self.scale)], dim=1)
-        hr = hr[0].clamp_(0, 1).mul_(levels)  # in place: new memory for 16 times the pixels costs more than sums
+        hr = hr[0].clamp_(0, 1).mul_(levels)  # in place: fresh memory costs more than the arithmetic
         part = (hr if levels == 1 else hr.round_()).to(there.dtype).permute(1, 2, 0).cpu().numpy()
         return part.reshape(*part.shape[:2], *pixels.shape[2:])
