@@ -48,13 +48,14 @@ notebooks: $(READY)  ## execute the committed pages again, at the budget that st
 # Their scores go into srlib/upscale/weights/README.md by hand; a test holds that table against the files.
 WEIGHTS = $(PY) -m srlib train --data $(PHOTOS) $(if $(filter sample,$(PHOTOS)),,--crop tiles) --minutes $(MINUTES) \
 	--patch 96 --late-patch 176 --late-share 0.2 --optimiser muon --learning-rate 2e-3 --final-learning-rate 1e-6 \
-	--weight-decay 0.1 --loss charbonnier --warmup 100 --ema 0.999 --validate-every 500 --validate-photos 100
+	--weight-decay 0.1 --loss luma --warmup 100 --ema 0.999 --validate-every 500 --validate-photos 100
 weights: $(READY)
 	@for name in small base base-real; do \
-		out=runs/weights-$$name; start=; resume=; \
+		out=runs/weights-$$name; body=wide-collapsible; start=; resume=; \
+		test $$name = small && body=collapsible; \
 		test $$name = base-real && start="--kernel real --start runs/weights-base/model.pt"; \
 		test -e $$out/last.pt && resume=--resume; \
-		test -e $$out/model.pt || $(WEIGHTS) --out $$out --model $${name%-real} $$start $$resume || exit 1; \
+		test -e $$out/model.pt || $(WEIGHTS) --out $$out --model $${name%-real} --body $$body $$start $$resume || exit 1; \
 		cp $$out/model.pt srlib/upscale/weights/$$name.pt; \
 		$(PY) -m srlib evaluate srlib/upscale/weights/$$name.pt || exit 1; \
 	done

@@ -225,8 +225,8 @@ def test_the_sample_never_changes_and_a_missing_package_is_named(monkeypatch):
 
 
 # size: how many tiles at which scale
-SIZES = {(1500, 1000): {0.5: 4 * 3, 0.25: 2 * 1}, (500, 400): {0.5: 1}, (340, 600): {1.0: 2 * 3},
-         (170, 900): {}, (800, 400): {0.5: 2}}  # fmt: skip
+SIZES = {(1500, 1000): {0.5: 4 * 3, 0.25: 2 * 1}, (500, 400): {0.5: 1, 1.0: 3 * 2},
+         (340, 600): {1.0: 2 * 3}, (170, 900): {}, (1400, 400): {0.5: 4 * 1}}  # fmt: skip
 
 
 def test_tiles_of_a_folder(tmp_path):
@@ -234,16 +234,16 @@ def test_tiles_of_a_folder(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     for width, height in SIZES:
-        turned = {"exif": exif} if width == 800 else {}
+        turned = {"exif": exif} if width == 1400 else {}
         stored = noisy(width, height).transpose(Image.Transpose.ROTATE_90) if turned else noisy(width, height)
         stored.save(tmp_path / f"{width}x{height}.png", **turned)
-    (tmp_path / "broken.jpg").write_bytes(encoded(noisy(720, 360), "JPEG")[:9000])
-    Image.new("RGB", (400, 400), "gray").save(tmp_path / "sky.png")
+    (tmp_path / "broken.jpg").write_bytes(encoded(noisy(1440, 360), "JPEG")[:9000])
+    Image.new("RGB", (190, 190), "gray").save(tmp_path / "sky.png")
     store = open_store(tmp_path, tmp_path / "runs", "tiles", max_bad=20)
     assert store.describe().endswith("; 1 unreadable; 2 too small, double or flat")
-    assert store.skipped["sky.png/s0.50/y012x012"].startswith("flat: shrinking takes 0.0 levels")
+    assert store.skipped["sky.png/s1.00/y007x007"].startswith("flat: shrinking takes 0.0 levels")
     rows = {row: split for split in store.counts() for row in store.rows(split)}
-    assert len(rows) == sum(sum(scales.values()) for scales in SIZES.values()) == len(store.names) - 3
+    assert len(rows) == sum(sum(scales.values()) for scales in SIZES.values()) == len(store.names) - 5
     assert all(split_of(store.names[row].partition("/")[0]) == split for row, split in rows.items())
     assert not store.images[[name.startswith("broken") for name in store.names]].any()
     for size, scales in SIZES.items():

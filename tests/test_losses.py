@@ -16,17 +16,22 @@ def pictures() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_losses_equal_the_metrics_of_their_name(pictures):
     output, target = pictures
+    error = output - target
+    luma = 0.299 * error[:, 0] + 0.587 * error[:, 1] + 0.114 * error[:, 2]
     plain, lpips = {"crop_border": 0, "channels": "as-is"}, library.lpips(output, target)
     wanted = {
         "mse": metrics.mse(output, target, **plain).mean(),
-        "l1": (output - target).abs().mean(),
-        "charbonnier": ((output - target) ** 2 + 1e-6).sqrt().mean(),
+        "l1": error.abs().mean(),
+        "charbonnier": (error**2 + 1e-6).sqrt().mean(),
+        "luma": ((error**2 + 1e-6).sqrt().mean() + 2 * (luma**2 + 1e-6).sqrt().mean()) / 3,
         "ssim": 1 - metrics.ssim(output, target, **plain).mean(),
         "lpips": lpips.mean(),
         "perceptual": (metrics.mse(output, target, **plain) + 0.003 * lpips).mean(),
     }
     for name, loss in losses.LOSSES.items():
         assert float(loss(output, target)) == pytest.approx(float(wanted[name]), abs=1e-5), name
+    gray = output[:, :1], target[:, :1]
+    assert losses.luma_loss(*gray) == losses.charbonnier_loss(*gray)
 
 
 def test_the_discriminator_learns_by_itself_alone_and_repeatably(pictures):

@@ -86,13 +86,15 @@ def test_a_leaky_relu_lets_a_part_through_below_zero():
     assert body[1](torch.tensor([-10.0, 10.0])).tolist() == [-1, 10]
 
 
-@pytest.mark.parametrize("name", ["small", "base", "collapsible"])
-def test_networks_fold_into_plain_ones_within_their_size(name):
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [("small", "residual"), ("small", "collapsible"), ("base", "wide"), ("base", "wide-collapsible")],
+)
+def test_networks_fold_into_plain_ones_within_their_size(name, body):
     torch.manual_seed(0)
-    options = {"name": "small", "body": "collapsible"} if name == "collapsible" else {"name": name}
-    network, plain = models.build(**options).double(), models.build(**options, collapsed=True).double()
+    network, plain = (models.build(name, body=body, collapsed=c).double() for c in (False, True))
     assert not any(isinstance(m, Folding) for m in plain.modules())
-    assert models.count_parameters(plain) <= (300_000 if name == "base" else 74_128)
+    assert models.count_parameters(plain) == {"small": 51_760, "base": 273_488}[name]
     plain.load_state_dict(models.folded(network).state_dict())
     lr = torch.rand(1, 3, 9, 11, dtype=torch.float64)
     assert (network(lr) - plain(lr)).abs().max() < 1e-10

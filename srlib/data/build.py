@@ -28,7 +28,7 @@ from srlib.errors import DataError, UsageError
 from srlib.files import printable, resolve
 
 MAX_BAD = 1.0  # percent
-VERSIONS = {"celeba": 1, "folder": 3}  # raised by hand when the same files would give other pixels
+VERSIONS = {"celeba": 1, "folder": 4}  # raised by hand when the same files would give other pixels
 STATUS, PHOTO = "photos.npy", np.dtype([("sha1", "u1", 20), ("done", "u1")])  # done: all its rows are written
 CHUNK = 32  # photos per task of a thread
 SPARE = 64 << 20  # bytes of disk to leave free
@@ -41,8 +41,8 @@ def open_store(
 
     It is built first where ``RUNS/stores/`` has none of the folder as it is now. Crops of CelebA are "center" (176
     pixels from the middle) and "lecture" (178 rows, bilinear to 176); of other photos "center" (the middle square,
-    shrunk) and "tiles" (all of it, at a half and a quarter, without what is flat). ``max_bad`` percent of them may
-    be unreadable.
+    shrunk) and "tiles" (all of it, at a half and a quarter, if small at full size too, without what is flat).
+    ``max_bad`` percent of them may be unreadable.
 
     UsageError: no such folder, no photos in it, CelebA without its partition file, a crop that is not for it.
     DataError: too many bad photos, or no room on the disk."""

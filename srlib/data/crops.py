@@ -13,6 +13,7 @@ from srlib.errors import UsageError
 
 CROPS_OF = {"celeba": ("center", "lecture"), "folder": ("center", "tiles")}
 TILE_SCALES = (0.5, 0.25)  # shrunk to a half photos are sharp; a quarter shows more of the scene
+SMALL = 500_000  # pixels of a photo that has been shrunk already, and is sharp at its full size too
 FLAT = 2.0  # levels of :func:`detail` below which a tile, of sky or wall, has nothing to teach
 
 
@@ -80,9 +81,9 @@ def detail(tile: np.ndarray) -> float:
 
 
 def _scales(size: tuple[int, int]) -> list[float]:
-    """A half and a quarter where a tile fits in, else the full size."""
+    """A half and a quarter where a tile fits in, else the full size; of a small photo all three."""
     fitting = [scale for scale in (*TILE_SCALES, 1.0) if round(min(size) * scale) >= SIDE]
-    return fitting[:-1] or fitting
+    return fitting if size[0] * size[1] <= SMALL else fitting[:-1] or fitting
 
 
 def _grid(size: tuple[int, int], scale: float, stride: int) -> list[tuple[str, int, int]]:

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from srlib.models.folding import Folding
 
-BODIES = ("plain", "residual", "collapsible", "wide")
+BODIES = ("plain", "residual", "collapsible", "wide", "wide-collapsible")
 
 
 class ResidualBlock(nn.Module):
@@ -51,13 +51,15 @@ def plain_body(
 
 
 def residual_body(in_channels: int, width: int, blocks: int, kind: str) -> nn.Sequential:
-    """A 3x3 convolution to ``width`` channels, then ``blocks``: ``residual``, ``collapsible``, or ``wide``, with
-    twice the channels inside, where the ReLU is, beside a narrow sum that meets none (WDSR, Yu et al. 2018)."""
+    """A 3x3 convolution to ``width`` channels, then ``blocks``: ``residual``, or ``wide``, with twice the channels
+    inside, where the ReLU is, beside a narrow sum that meets none (WDSR, Yu et al. 2018). ``collapsible`` and
+    ``wide-collapsible`` are the same two of convolutions that train in a larger form."""
 
     def conv(cin: int, cout: int) -> nn.Module:
-        return CollapsibleConv2d(cin, cout) if kind == "collapsible" else nn.Conv2d(cin, cout, 3, padding=1)
+        large = kind.endswith("collapsible")
+        return CollapsibleConv2d(cin, cout) if large else nn.Conv2d(cin, cout, 3, padding=1)
 
-    inside, start = (2 * width, []) if kind == "wide" else (width, [nn.ReLU()])
+    inside, start = (2 * width, []) if kind.startswith("wide") else (width, [nn.ReLU()])
     layers = [conv(in_channels, width), *start]
     layers += [ResidualBlock(conv(width, inside), conv(inside, width)) for _ in range(blocks)]
     return nn.Sequential(*layers)

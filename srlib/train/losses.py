@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss, mse_loss, softplus
 
+from srlib.images.color import to_gray
 from srlib.images.degrade import degrade, upsample
 from srlib.measure.metrics import ssim_map
 
@@ -15,6 +16,12 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 def charbonnier_loss(output: Tensor, target: Tensor, epsilon: float = 1e-3) -> Tensor:
     """A smooth L1, ``mean(sqrt(d^2 + epsilon^2))`` (Lai et al. 2017, LapSRN, equation 2)."""
     return ((output - target).square() + epsilon**2).sqrt().mean()
+
+
+def luma_loss(output: Tensor, target: Tensor) -> Tensor:
+    """:func:`charbonnier_loss`, two thirds of it on the luma of RGB, which holds most of a photo's detail."""
+    rgb = charbonnier_loss(output, target)
+    return rgb if output.shape[1] == 1 else (rgb + 2 * charbonnier_loss(to_gray(output), to_gray(target))) / 3
 
 
 def ssim_loss(output: Tensor, target: Tensor) -> Tensor:
@@ -40,6 +47,7 @@ LOSSES: dict[str, Loss] = {
     "mse": mse_loss,
     "l1": l1_loss,
     "charbonnier": charbonnier_loss,
+    "luma": luma_loss,
     "ssim": ssim_loss,
     "lpips": lpips_loss,
     "perceptual": perceptual_loss,
