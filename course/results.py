@@ -21,8 +21,8 @@ Ledger = dict[str, dict[str, Any]]  # key -> {"value": number or text, "unit": t
 HEADLINE: dict[str, str] = {
     "01.bicubic_psnr": "bicubic enlargement of antialiased bicubic LR, RGB",
     "01.bicubic_psnr_lecture_lr": "the same from the lecture's LR",
-    "01.mismatch_decimate": "a method fitted to one LR kernel and used on another: the largest loss",
-    "01.minmax_student": "mean PSNR of a student that obeys the lecture's per-image min-max target",
+    "01.mismatch_decimate": "a filter fitted to bicubic LR and used on decimated LR: what it loses",
+    "01.minmax_student": "PSNR of the mean error of a student that obeys a per-image min-max target (tiles)",
     "02.plain.rgb_psnr": "the lecture's network at this budget, RGB",
     "02.residual.rgb_psnr": "a residual network over bicubic at this budget, RGB",
     "02.residual.rgb_gain": "its gain over bicubic, RGB to RGB",

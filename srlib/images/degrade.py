@@ -33,7 +33,7 @@ def _placed(make: Callable[..., Tensor], args: tuple, dtype: torch.dtype, device
 
 
 def _cubic(x: Tensor, a: float) -> Tensor:
-    """Keys 1981, equation 4; a = -0.5 in MATLAB and Pillow, -0.75 in OpenCV and plain PyTorch."""
+    """Keys 1981; a = -0.5 in MATLAB and Pillow, -0.75 in OpenCV and plain PyTorch."""
     x = x.abs()
     near = ((a + 2) * x - (a + 3)) * x * x + 1
     far = a * (((x - 5) * x + 8) * x - 4)
