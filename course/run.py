@@ -94,8 +94,9 @@ class Run:
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(data).name).strip("-.") or "photos"
         name += f"-{args.budget}-seed{args.seed}"
         self.folder, self.partial, self.earlier = (runs / (name + end) for end in ("", ".partial", ".old"))
-        files = sorted(file for part in ("srlib", "course") for file in (ROOT / part).rglob("*.py"))
-        code = [file.read_text("utf-8") for file in files]
+        files = (file for part in ("srlib", "course", "expected") for file in (ROOT / part).rglob("*.*"))
+        kinds = (".py", ".js", ".pt", ".json", ".png")
+        code = [hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(files) if f.suffix in kinds]
         key = json.dumps([self.parameters, args.precision, self.photos, doctor.versions(), code])
         self.key = hashlib.sha256(key.encode()).hexdigest()[:16]
         asked = ("data", "runs", "budget", "device", "precision", "seed")

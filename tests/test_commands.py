@@ -1,6 +1,9 @@
 """The command lines: commands are found, wrong usage is one line; the doctor, ``--start`` and ``export``."""
 
+import json
+import os
 import re
+import subprocess
 import sys
 from collections import namedtuple
 
@@ -12,6 +15,7 @@ from photo_files import save_checkpoint
 import course.__main__ as course
 from course import doctor
 from srlib import commands as srlib
+from srlib.files import write_json
 from srlib.train.checkpoints import load_model
 from srlib.upscale import load_network
 
@@ -28,6 +32,16 @@ def test_every_command_explains_itself_and_wrong_usage_has_status_2(line, capsys
     assert stop.value.code == USAGE[line]
     said = f"usage: python -m {package if USAGE[line] else line.removesuffix(' --help')}"
     assert said in "".join(capsys.readouterr())
+
+
+def test_names_with_letters_that_a_screen_lacks_do_not_end_the_work(tmp_path):
+    (tmp_path / "写真.jpg").write_bytes(b"no photo")
+    words = [sys.executable, "-m", "srlib", "cache", "--data", str(tmp_path), "--runs", str(tmp_path / "runs")]
+    ran = subprocess.run(words, env=os.environ | {"PYTHONIOENCODING": "cp1252"}, capture_output=True, check=False)
+    assert b"Traceback" not in ran.stderr
+    assert rb"\u5199\u771f.jpg" in ran.stderr
+    write_json(tmp_path / "names.json", {"name": "\udcff"})
+    assert json.loads((tmp_path / "names.json").read_bytes()) == {"name": "\udcff"}
 
 
 def test_doctor_is_content_with_this_environment(capfd):

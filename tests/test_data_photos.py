@@ -14,7 +14,7 @@ from torch.nn import functional
 from srlib.commands import main
 from srlib.data import open_store, sample
 from srlib.data.build import open_source
-from srlib.data.crops import cut
+from srlib.data.crops import cut, planned
 from srlib.data.decode import BadPhoto, SmallPhoto
 from srlib.data.find import find_source, split_of
 from srlib.errors import UsageError
@@ -259,3 +259,5 @@ def test_tiles_of_a_folder(tmp_path):
             assert found == count
             for along in (covered[88], covered[:, 88]):  # gaps or overlaps of half a tile together, and no more
                 assert max((along == 0).sum(), (along > 1).sum()) <= 88
+    noisy(900, 400).save(turned := tmp_path / "turned.tif", exif=exif)  # Pillow tells its size as turned
+    assert planned(turned) == [*cut(turned.read_bytes(), "folder", "tiles")]

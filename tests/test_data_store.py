@@ -88,6 +88,10 @@ def test_ctrl_c_is_one_line_and_what_it_leaves_is_not_used_for_a_changed_folder(
     assert "the same command goes on from here" in out
     assert err.endswith("interrupted\n")
     assert "Traceback" not in err
+    other = shutil.copytree(photos, photos.parent / "elsewhere" / "photos", copy_function=shutil.copyfile)
+    assert len(open_store(other, runs)) == 100
+    assert len(stores(runs)) == 2, "what was left for another folder of the same name stays"
+    shutil.rmtree(stores(runs)[0 if stores(runs)[1].suffix else 1])
     generate(photos, 101)
     assert len(open_store(photos, runs)) == 101
     assert "going on after " not in capsys.readouterr().out

@@ -11,6 +11,8 @@ from torch import nn
 
 from srlib import models
 from srlib.commands import main
+from srlib.commands.evaluate import read_pairs
+from srlib.errors import UsageError
 from srlib.images.color import to_gray
 from srlib.images.tasks import pair
 from srlib.measure import evaluation, grids, library, metrics
@@ -97,3 +99,25 @@ def test_the_command_scores_pairs_with_gray_ones_among_them(tmp_path, photos, ca
     paths[1].unlink()
     assert main(arguments) == 2
     assert "no partner for: b" in capsys.readouterr().err
+    shutil.copy(paths[0], folders[0] / "b.png")
+    assert main(arguments) == 2
+    assert "two pictures have one name" in capsys.readouterr().err
+
+
+def test_pairs_are_read_as_photos_are(tmp_path):
+    """Upright, transparency over white, gray of 16 bits as gray; what is broken is named."""
+    pixels = np.random.default_rng(0).integers(256, size=(8, 12), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    Image.fromarray(pixels).convert("RGB").save(tmp_path / "turned.png", exif=exif)
+    Image.new("RGBA", (12, 8)).save(tmp_path / "clear.png")
+    wanted = {"deep": pixels, "turned": np.rot90(pixels, 3), "clear": np.full((8, 12), 255)}
+    for name, right in wanted.items():
+        pair = {name: [tmp_path / f"{name}.png"] * 2}
+        ((lr, hr),) = read_pairs(pair, 1, torch.device("cpu"))
+        assert hr.shape[1] == (1 if name == "deep" else 3)
+        assert (255 * lr).round().int().numpy()[0].tolist() == [right.tolist()] * 3
+    (tmp_path / "deep.png").write_bytes(b"II*")
+    with pytest.raises(UsageError, match=r"deep\.png: not readable as a picture"):
+        list(read_pairs({"deep": [tmp_path / "deep.png"] * 2}, 1, torch.device("cpu")))

@@ -38,6 +38,7 @@ def test_every_field_refuses_what_is_wrong_and_names_itself(entry):
         ({"minutes": 1.0}, "give steps or minutes"),
         ({"patch": 30}, r"patch \(--patch\): need a multiple of the scale 4, got 30"),
         ({"late_patch": 90}, r"late_patch .*multiple of the scale"),
+        ({"scale": 3, "patch": 48}, r"scale \(--scale\): photos have 176 pixels a side, no multiple of 3"),
         ({"options": {"widht": 8}}, "a network has no 'widht': choose from body, width"),
         ({"options": {"width": 0}}, r"width \(--width\): need a whole number at least 1, got 0"),
         ({"options": {"head": "none"}}, r"head \(--head\): need one of subpixel, .*got 'none'"),

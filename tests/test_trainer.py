@@ -11,7 +11,7 @@ import torch
 from trainings import DROPOUT, SMALL, Stop, weights
 
 from srlib.errors import UsageError
-from srlib.train.callbacks import Measure, Save, fits
+from srlib.train.callbacks import Measure, Save, fits, stop_if_too_large
 from srlib.train.checkpoints import load, load_model, run_in, save, take_up
 from srlib.train.optimisers import Average
 from srlib.train.trainer import Trainer
@@ -149,6 +149,22 @@ def test_the_loss_sees_float32_that_is_not_tf32_and_late_crops_are_larger(sample
     Trainer(replace(SMALL, late_patch=64, late_share=0.25), sample, precision=torch.bfloat16, loss=loss).run()
     assert sizes == [32] * 9 + [64] * 3
     assert torch.backends.cudnn.allow_tf32 == before
+
+
+def test_a_resumed_rank_knows_at_once_how_much_of_its_time_is_gone(sample):
+    trainer = Trainer(replace(SMALL, steps=None, minutes=1.0), sample)
+    trainer.world, trainer.step = 2, 90  # no step at which ranks agree on the clock
+    trainer.tick(45.0)
+    assert trainer.share == 0.75
+    trainer.tick(48.0)
+    assert trainer.share == 0.75, "and then not in every step"
+
+
+def test_photos_take_their_room_before_a_batch_is_tried(sample):
+    trainer = Trainer(SMALL, replace(sample))
+    trainer.early.hold = True
+    stop_if_too_large(trainer)
+    assert [split for split, _ in trainer.early.store._held] == ["train"]
 
 
 def test_length_in_minutes(sample):

@@ -6,6 +6,7 @@ import argparse
 import sys
 from functools import partial
 from importlib import import_module
+from io import TextIOWrapper
 
 from srlib.errors import DataError, UsageError
 
@@ -28,6 +29,9 @@ def dispatch(prog: str, about: str, commands: dict[str, tuple[str, str]], argv: 
         if argv[:1] == [name]:
             import_module(module).add_arguments(choice)
     args = parser.parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):  # a file's name may have letters that the screen, or a pipe, has not
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         return import_module(commands[args.command][0]).main(args)
     except (UsageError, DataError) as error:

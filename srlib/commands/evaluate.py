@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from srlib.data import CROPS, open_store
+from srlib.data.decode import BadPhoto, opened, read
 from srlib.device import choose_device
 from srlib.errors import UsageError
 from srlib.files import write_json
@@ -80,6 +81,8 @@ def find_pairs(folders: list[str]) -> dict[str, list[Path]]:
             raise UsageError(f"{folder}: no such folder")
         files = [f for f in sorted(folder.iterdir()) if f.suffix.lower() in Image.registered_extensions()]
         found.append({re.sub(r"(?i)([_-]?(hr|lr|x\d))+$", "", f.stem): f for f in files})
+        if len(found[-1]) < len(files):
+            raise UsageError(f"{folder}: two pictures have one name, once HR, LR and x4 at its end are taken off")
     if alone := sorted(found[0].keys() ^ found[1].keys()) or ([] if found[0] else ["any picture"]):
         raise UsageError(f"no partner for: {', '.join(alone[:5])} (HR in {folders[0]}, LR in {folders[1]})")
     return {name: [pictures[name] for pictures in found] for name in found[0]}
@@ -91,9 +94,11 @@ def read_pairs(files: dict[str, list[Path]], scale: int, device: torch.device) -
         pictures = []
         for path in paths:
             try:
-                with Image.open(path) as image:
-                    array = np.atleast_3d(np.asarray(image.convert("L" if image.mode in ("L", "1") else "RGB")))
-            except OSError as error:
+                data = path.read_bytes()
+                with opened(data) as image:
+                    gray = image.mode in ("1", "L", "LA", "I", "I;16")
+                array = np.atleast_3d(np.asarray(read(data).convert("L") if gray else read(data)))
+            except (BadPhoto, OSError) as error:
                 raise UsageError(f"{path}: not readable as a picture ({error})") from None
             pictures.append(torch.tensor(array, device=device).permute(2, 0, 1)[None].float() / 255)
         hr, lr = pictures

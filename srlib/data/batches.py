@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from srlib.data.store import SIDE, Store
+from srlib.errors import UsageError
 from srlib.images.tasks import pair
 
 
@@ -17,7 +18,8 @@ class Batches:
 
     Photos are drawn without replacement, epoch after epoch; each crop lies on a multiple of the scale, so that its
     LR pixels are whole, and is mirrored with probability 1/2. A batch depends on the arguments and the step alone,
-    not on how photos are held or how many processes share the work. ValueError for an argument out of its range.
+    not on how photos are held or how many processes share the work; ``kernel="real"`` also draws from PyTorch's
+    generator. UsageError for an argument out of its range.
     """
 
     store: Store
@@ -37,12 +39,12 @@ class Batches:
     def __post_init__(self) -> None:
         self.device, patch, scale = torch.device(self.device), self.patch, self.scale
         if not len(self.store.rows(self.split)):
-            raise ValueError(f"the split {self.split!r} has no photos: {self.store.describe()}")
+            raise UsageError(f"the split {self.split!r} has no photos: {self.store.describe()}")
         if scale < 1 or not 0 < patch <= SIDE or patch % scale:
-            raise ValueError(f"patch must be a multiple of the scale {scale}, at most {SIDE}; got {patch}")
+            raise UsageError(f"patch must be a multiple of the scale {scale}, at most {SIDE}; got {patch}")
         size, ranks = self.batch_size, self.world_size
         if size < 1 or size % ranks:
-            raise ValueError(f"batch_size must be a positive multiple of the {ranks} processes; got {size}")
+            raise UsageError(f"batch_size must be a positive multiple of the {ranks} processes; got {size}")
         if self.hold is None:
             self.hold = self.device.type != "cpu" and self.store.fits(self.split, self.device)
 
@@ -88,8 +90,9 @@ class Batches:
         return photos[rows[:, None, None, None], channels[:, None, None], y[:, None, :, None], x[:, None, None, :]]
 
     def _moved(self, x: Tensor) -> Tensor:
-        pinned = x.pin_memory() if torch.device(self.device).type == "cuda" else x
-        return pinned.to(self.device, non_blocking=True)
+        if torch.device(self.device).type == "cuda":
+            return x.pin_memory().to(self.device, non_blocking=True)
+        return x.to(self.device)  # on MPS a copy that is not waited for may read memory that is free again
 
 
 @lru_cache(maxsize=8)

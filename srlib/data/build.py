@@ -72,11 +72,11 @@ def open_source(source: Source, runs: str | Path, crop: str, max_bad: float, ver
             if load(target) is None:  # by now the other may have built it
                 build_store(source, crop, target, max_bad)
                 for other in target.parent.glob(f"{family}-{'[0-9a-f]' * 16}*/"):
-                    record = other / RECORD  # builds that were given up have none
-                    made_from = json.loads(record.read_bytes())["folder"] if record.exists() else str(root)
-                    if other != target and made_from == str(root):
-                        shutil.rmtree(other, ignore_errors=True)
-                        print(f"removed {other.name}: the folder has changed since")
+                    with suppress(OSError, ValueError):  # another folder's, or one that was not written whole
+                        made_from = json.loads((other / RECORD).read_bytes())["folder"]
+                        if other != target and made_from == str(root):
+                            shutil.rmtree(other, ignore_errors=True)
+                            print(f"removed {other.name}: the folder has changed since")
         store, verbose = load(target), True
     assert store is not None  # nobody else removes stores of this folder
     for title, reasons in (("unreadable", store.bad), ("left out", store.skipped)):
@@ -91,6 +91,7 @@ def build_store(source: Source, crop: str, target: Path, max_bad: float) -> None
     try:
         shutil.rmtree(target, ignore_errors=True)  # if it is there, it is damaged
         partial.mkdir(exist_ok=True)
+        (partial / RECORD).write_text(json.dumps({"folder": str(source.root.resolve())}), encoding="utf-8")
         record = _decode(source, crop, partial)
         bad, total = record["bad"], len(source.photos) + len(source.bad)
         if 100 * len(bad) > max_bad * total:

@@ -44,7 +44,8 @@ def planned(file: str | Path) -> list[str]:
     try:
         with Image.open(file) as image:
             exif = Image.Image.getexif(image)  # PNG's own method decodes all pixels
-            size = image.size[::-1] if exif.get(ORIENTATION, 1) > 4 else image.size
+            turned = exif.get(ORIENTATION, 1) > 4 and image.format != "TIFF"  # which says its turned size already
+            size = image.size[::-1] if turned else image.size
     except Exception:  # of nearly every type; told when the photo is decoded
         return []
     return [f"/{name}" for scale in _scales(size) for name, _, _ in _grid(size, scale, SIDE)]

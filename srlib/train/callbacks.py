@@ -122,6 +122,8 @@ def fits(attempt: Callable[[int], object], size: int) -> bool:
 def stop_if_too_large(trainer: "Trainer") -> None:
     """Try the largest batch to come, on copies. UsageError on all ranks if one lacks room, with what fits."""
     config, trial = trainer.config, copy(trainer)
+    if trainer.early.hold:
+        trainer.early.store.photos("train", trainer.device)  # they take their room first
     trial.network, trial.loss = deepcopy((trainer.model, trainer.loss))
     side, (channels, out) = max(config.patch, config.late_patch), TASKS[config.task]
 

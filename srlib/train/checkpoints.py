@@ -46,7 +46,7 @@ def take_up(path: Path, trainer: "Trainer") -> None:
         raise UsageError(f"{path} belongs to another training:\n" + "\n".join(lines))
     try:
         trainer.load_state_dict(state)
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, RuntimeError):
         raise UsageError(f"{path}: a training of another version, which cannot go on: begin it anew") from None
 
 
@@ -83,7 +83,7 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
     """The state of the generators that dropout draws from: the CPU's, and the GPU's where that is the device."""
     state = {"cpu": torch.get_rng_state()}
     if device.type != "cpu":
-        state[device.type] = torch.get_device_module(device).get_rng_state()
+        state[device.type] = torch.get_device_module(device).get_rng_state(*_card(device))
     return state
 
 
@@ -91,4 +91,8 @@ def set_random_state(state: dict[str, Any], device: torch.device) -> None:
     """The inverse of :func:`random_state`."""
     torch.set_rng_state(state["cpu"].cpu())
     if device.type in state and device.type != "cpu":
-        torch.get_device_module(device).set_rng_state(state[device.type].cpu())
+        torch.get_device_module(device).set_rng_state(state[device.type].cpu(), *_card(device))
+
+
+def _card(device: torch.device) -> list[torch.device]:
+    return [device] if device.type == "cuda" else []  # of several; Apple's module knows one

@@ -71,6 +71,8 @@ class TrainConfig:
             _check(name, value, MODEL_OPTIONS[name], _OPTION_LIMITS.get(name, {}))
         if (self.steps is None) == (self.minutes is None):
             raise UsageError(f"give steps or minutes, one of them: got {self.steps} and {self.minutes}")
+        if SIDE % self.scale:
+            raise UsageError(f"{_option('scale')}: photos have {SIDE} pixels a side, no multiple of {self.scale}")
         for name in ("patch", "late_patch"):
             if (side := getattr(self, name)) % self.scale:
                 raise UsageError(f"{_option(name)}: need a multiple of the scale {self.scale}, got {side}")

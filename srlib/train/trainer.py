@@ -80,7 +80,7 @@ class Trainer:
         self.seconds = seconds
         if self.config.minutes is None:
             self.share = self.step / (self.config.steps or 1)
-        elif self.world == 1 or self.step % 16 == 0:  # rank 0's clock, but not in each step
+        elif self.world == 1 or self.step % 16 == 0 or not self.share:  # rank 0's clock, but not in each step
             self.share = ranks.gather(seconds)[0] / (60 * self.config.minutes)
 
     def log(self, row: dict) -> None:
