@@ -102,11 +102,6 @@ def crop(picture: Tensor, top: int, left: int, size: int) -> Tensor:
     return picture[..., top : top + size, left : left + size]
 
 
-def error_picture(output: Tensor, target: Tensor, full_scale: float = 0.2) -> Tensor:
-    """The error's magnitude as a gray picture, ``[C, H, W]`` to ``[1, H, W]``: black 0, white ``full_scale``."""
-    return ((output - target).abs().mean(dim=0, keepdim=True) / full_scale).clamp(0, 1)
-
-
 def curves(axis: plt.Axes, series: Mapping[str, tuple[Any, Any]], xlabel: str, ylabel: str) -> None:
     """One labelled line for each name of ``series``, a name to (x, y)."""
     for name, (x, y) in series.items():

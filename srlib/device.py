@@ -58,6 +58,14 @@ def widest(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is full: PyTorch has a type for it on CUDA, elsewhere only words."""
+    words = ("out of memory", "can't allocate memory")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(w in str(error) for w in words)
+    )
+
+
 def free_bytes(device: torch.device) -> int:
     """Memory of a GPU that may be used, what PyTorch keeps in its own cache included."""
     if device.type == "cuda":

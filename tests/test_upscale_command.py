@@ -4,7 +4,9 @@ import os
 import re
 import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from PIL import Image
 
 from srlib.commands import upscale as compare
 from srlib.data import decode
+from srlib.upscale import Enlarger
 
 upscale = pytest.fixture(command)
 
@@ -86,6 +89,29 @@ def test_outputs_of_earlier_runs_are_passed_over_with_a_word_and_overwritten_by_
     assert files() == {"photos/a.png", "photos/a_x4.png", "photos/a_compare.png"}
     assert "photos: 2 outputs of earlier runs (_x4, _compare) are passed over" in capsys.readouterr().out
     assert upscale("photos/a_x4.png") == 0, "whoever names one means it"
+
+
+def test_names_that_differ_by_case_are_one_on_a_mac(upscale, capsys, monkeypatch):
+    saved("one/A.png")
+    saved("two/a.png")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert upscale("one", "two", "--output", "out") == 2
+    assert "a_x4.png would be written twice, for one/A.png and two/a.png" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 1),
+        (RuntimeError("MPS backend out of memory"), 1), (MemoryError(), 1), (RuntimeError("a bug"), None),
+    ],
+)  # fmt: skip
+def test_a_photo_without_room_is_named_and_a_bug_is_not_hidden(upscale, capsys, monkeypatch, error, status):
+    saved("photos/a.png")
+    monkeypatch.setattr(Enlarger, "image", Mock(side_effect=error))
+    with pytest.raises(RuntimeError, match="a bug") if status is None else nullcontext():
+        assert upscale("photos") == status
+        assert "failed: photos/a.png: does not fit into memory" in capsys.readouterr().err
 
 
 def test_a_bad_file_is_named_and_the_rest_goes_on(upscale, capsys, monkeypatch):

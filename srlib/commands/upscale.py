@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from srlib.data.decode import BadPhoto, to_rgb
 from srlib.data.find import any_folder
-from srlib.device import choose_device
+from srlib.device import choose_device, out_of_memory
 from srlib.errors import DataError, UsageError
 from srlib.files import printable
 from srlib.upscale import TILE, Enlarger, load_network, photo_files
@@ -65,8 +65,11 @@ def main(args: argparse.Namespace) -> int:
     for photo, outputs in tqdm(plan.items(), unit="photo", leave=False, disable=len(plan) < 2):
         try:
             tqdm.write(_enlarge(photo, outputs, enlarger, args))
-        except (BadPhoto, OSError, MemoryError, torch.OutOfMemoryError) as error:
-            failed[photo] = getattr(error, "strerror", "") or str(error) or "does not fit into memory"
+        except (BadPhoto, OSError, MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not out_of_memory(error):
+                raise
+            full = "does not fit into memory" if out_of_memory(error) else ""
+            failed[photo] = full or getattr(error, "strerror", "") or str(error)
             tqdm.write(f"failed: {printable(photo)}: {failed[photo]}", file=sys.stderr)
     if total > 1 or not plan:
         print(f"{total - len(failed)} of {total} photos enlarged in {time.perf_counter() - start:.1f} s")
@@ -140,6 +143,12 @@ def _photos(given: list[Path], ending: str, bad: dict[Path, str]) -> Iterator[tu
         yield from ((root / place, place.parent) for place in fresh)
 
 
+def _place(path: Path) -> str:
+    """What two paths of one file share; on macOS and Windows A.jpg and a.jpg are one."""
+    place = str(path.resolve())
+    return place.casefold() if sys.platform in ("darwin", "win32") else place
+
+
 def _plan(args: argparse.Namespace, ending: str) -> tuple[dict[Path, list[Path]], dict[Path, str]]:
     """Each photo once with the files that it becomes, and what cannot be opened; nothing is lost by it."""
     output, formats = Path(args.output or "."), photo_files.FORMATS
@@ -147,19 +156,19 @@ def _plan(args: argparse.Namespace, ending: str) -> tuple[dict[Path, list[Path]]
     if as_file and output.suffix.lower() not in formats:
         raise UsageError(f"--output {output}: a file must end in {', '.join(formats)}; a folder in /")
     plan, bad, owner = dict[Path, list[Path]](), dict[Path, str](), dict[Path, Path]()
-    photos = {photo.resolve(): (photo, below) for photo, below in _photos(args.photos, ending, bad)}
+    photos = {_place(photo): (photo, below) for photo, below in _photos(args.photos, ending, bad)}
     for photo, below in photos.values():
         suffix = photo.suffix if photo.suffix.lower() in formats else ".png"
         folder = output / below if args.output else photo.parent
         target = output if as_file else folder / f"{photo.stem}{ending}{suffix}"
         plan[photo] = [target, target.with_name(f"{photo.stem}{COMPARED}.png")][: 1 + args.compare]
         for path in plan[photo]:
-            if first := owner.get(path.resolve()):
+            if first := owner.get(_place(path)):
                 twice = f"would be written twice, for {printable(first)} and {printable(photo)}"
                 raise UsageError(f"{printable(path)} {twice}: give them one by one, or a folder")
-            if path.is_dir() or path.resolve() in photos:
+            if path.is_dir() or _place(path) in photos:
                 raise UsageError(f"{printable(path)} is a folder or one of the photos: choose another --output")
-            owner[path.resolve()] = photo
+            owner[_place(path)] = photo
     paths = [path for outputs in plan.values() for path in outputs]
     if (there := [path for path in paths if os.path.lexists(path)]) and not args.force:
         known = f"already there: {printable(there[0])} ({len(there)} in all)"

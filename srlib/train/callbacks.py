@@ -12,6 +12,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from srlib.data import Store
+from srlib.device import out_of_memory
 from srlib.errors import UsageError
 from srlib.images.tasks import TASKS
 from srlib.measure.evaluation import mean_psnr
@@ -114,7 +115,9 @@ def fits(attempt: Callable[[int], object], size: int) -> bool:
     handler would keep them alive through the traceback, and name too small a batch."""
     try:
         attempt(size)
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
         return False
     return True
 

@@ -24,12 +24,12 @@ def save(path: Path, content: dict) -> None:
         torch.save({"format": FORMAT, **content}, aside)
 
 
-def load(path: Path, device: torch.device | str = "cpu") -> dict:
-    """Read a checkpoint; UsageError where it is missing, damaged, holds code, or is none of ours."""
+def load(path: Path) -> dict:
+    """Read a checkpoint, to the CPU; UsageError where it is missing, damaged, holds code, or is none of ours."""
     if not Path(path).is_file():
         raise UsageError(f"{path}: no such checkpoint")
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # of many types; PyTorch's words may recommend to run the file's code: not passed on
         content = None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
@@ -40,7 +40,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict:
 
 def take_up(path: Path, trainer: "Trainer") -> None:
     """Go on with an interrupted training; UsageError for another config, with the differences, or version."""
-    state, here = load(path, trainer.device), asdict(trainer.config)
+    state, here = load(path), asdict(trainer.config)
     there = state["config"]
     if lines := [f"  {k}: {there.get(k)!r} there, {v!r} here" for k, v in here.items() if there.get(k) != v]:
         raise UsageError(f"{path} belongs to another training:\n" + "\n".join(lines))
@@ -67,7 +67,7 @@ def run_in(folder: Path, trainer: "Trainer", resume: bool) -> str:
 def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, TrainConfig]:
     """The averaged network of a ``model.pt`` in eval mode, and the config that it was trained by; UsageError where
     it is none, or of a network that this version does not know."""
-    content = load(path, device)
+    content = load(path)
     try:
         known = {entry.name for entry in fields(TrainConfig)} & content["config"].keys()
         config = TrainConfig(**{name: content["config"][name] for name in known})
@@ -89,9 +89,9 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
 
 def set_random_state(state: dict[str, Any], device: torch.device) -> None:
     """The inverse of :func:`random_state`."""
-    torch.set_rng_state(state["cpu"].cpu())
+    torch.set_rng_state(state["cpu"])
     if device.type in state and device.type != "cpu":
-        torch.get_device_module(device).set_rng_state(state[device.type].cpu(), *_card(device))
+        torch.get_device_module(device).set_rng_state(state[device.type], *_card(device))
 
 
 def _card(device: torch.device) -> list[torch.device]:
