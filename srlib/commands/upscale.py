@@ -155,7 +155,7 @@ def _plan(args: argparse.Namespace, ending: str) -> tuple[dict[Path, list[Path]]
     as_file = output.suffix and not output.is_dir() and not args.output.endswith(("/", os.sep))
     if as_file and output.suffix.lower() not in formats:
         raise UsageError(f"--output {output}: a file must end in {', '.join(formats)}; a folder in /")
-    plan, bad, owner = dict[Path, list[Path]](), dict[Path, str](), dict[Path, Path]()
+    plan, bad, owner = dict[Path, list[Path]](), dict[Path, str](), dict[str, Path]()
     photos = {_place(photo): (photo, below) for photo, below in _photos(args.photos, ending, bad)}
     for photo, below in photos.values():
         suffix = photo.suffix if photo.suffix.lower() in formats else ".png"
