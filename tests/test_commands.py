@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from photo_files import save_checkpoint
+from PIL import Image
 
 import course.__main__ as course
 from course import doctor
@@ -36,10 +37,11 @@ def test_every_command_explains_itself_and_wrong_usage_has_status_2(line, capsys
 
 def test_names_with_letters_that_a_screen_lacks_do_not_end_the_work(tmp_path):
     (tmp_path / "写真.jpg").write_bytes(b"no photo")
-    words = [sys.executable, "-m", "srlib", "cache", "--data", str(tmp_path), "--runs", str(tmp_path / "runs")]
-    ran = subprocess.run(words, env=os.environ | {"PYTHONIOENCODING": "cp1252"}, capture_output=True, check=False)
-    assert b"Traceback" not in ran.stderr
-    assert rb"\u5199\u771f.jpg" in ran.stderr
+    Image.effect_noise((200, 200), 50).save(tmp_path / "a.png")
+    words = f"-m srlib cache --max-bad 50 --data {tmp_path} --runs {tmp_path / 'runs'}".split()
+    strict = os.environ | {"PYTHONIOENCODING": "cp1252:strict"}
+    out = subprocess.run([sys.executable, *words], env=strict, stdout=subprocess.PIPE, check=True).stdout
+    assert rb"\u5199\u771f.jpg: not an image" in out
     write_json(tmp_path / "names.json", {"name": "\udcff"})
     assert json.loads((tmp_path / "names.json").read_bytes()) == {"name": "\udcff"}
 

@@ -29,9 +29,8 @@ def dispatch(prog: str, about: str, commands: dict[str, tuple[str, str]], argv: 
         if argv[:1] == [name]:
             import_module(module).add_arguments(choice)
     args = parser.parse_args(argv)
-    for stream in (sys.stdout, sys.stderr):  # a file's name may have letters that the screen, or a pipe, has not
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, TextIOWrapper):  # a file's name may have letters that the screen, or a pipe, has not
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return import_module(commands[args.command][0]).main(args)
     except (UsageError, DataError) as error:
