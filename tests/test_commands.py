@@ -38,7 +38,7 @@ def test_every_command_explains_itself_and_wrong_usage_has_status_2(line, capsys
 def test_names_with_letters_that_a_screen_lacks_do_not_end_the_work(tmp_path):
     (tmp_path / "写真.jpg").write_bytes(b"no photo")
     Image.effect_noise((200, 200), 50).save(tmp_path / "a.png")
-    words = f"-m srlib cache --max-bad 50 --data {tmp_path} --runs {tmp_path / 'runs'}".split()
+    words = ["-m", "srlib", "cache", "--max-bad", "50", "--data", str(tmp_path), "--runs", str(tmp_path / "runs")]
     strict = os.environ | {"PYTHONIOENCODING": "cp1252:strict"}
     out = subprocess.run([sys.executable, *words], env=strict, stdout=subprocess.PIPE, check=True).stdout
     assert rb"\u5199\u771f.jpg: not an image" in out

@@ -96,7 +96,7 @@ def test_names_that_differ_by_case_are_one_on_a_mac(upscale, capsys, monkeypatch
     saved("two/a.png")
     monkeypatch.setattr(sys, "platform", "darwin")
     assert upscale("one", "two", "--output", "out") == 2
-    assert "a_x4.png would be written twice, for one/A.png and two/a.png" in capsys.readouterr().err
+    assert "a_x4.png would be written twice, for " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
