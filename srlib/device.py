@@ -1,9 +1,11 @@
-"""What this machine computes with: a device, a precision that pays there, and exact float32 for measurements."""
+"""What this machine computes with: a device, a precision that pays there, exact float32, and random draws."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from srlib.errors import UsageError, known
 
@@ -53,6 +55,36 @@ def exact_float32() -> Iterator[None]:
         cudnn.allow_tf32, cublas.allow_tf32 = before
 
 
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """The states of the generators that a network draws from: the CPU's, and the device's where it has its own."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        state["mps"] = torch.mps.get_rng_state()
+    return state
+
+
+def set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
+    """The inverse of :func:`random_state`; what the device has no use for is left alone."""
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+    elif device.type == "mps" and "mps" in state:
+        torch.mps.set_rng_state(state["mps"])
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Draws inside follow from ``seed``; those after are as if there had been none."""
+    before = random_state(device)
+    try:
+        torch.manual_seed(seed)
+        yield
+    finally:
+        set_random_state(before, device)
+
+
 def widest(device: torch.device) -> torch.dtype:
     """float64 where the device has it; float32 on Apple's GPUs, which do not."""
     return torch.float32 if device.type == "mps" else torch.float64
@@ -60,10 +92,8 @@ def widest(device: torch.device) -> torch.dtype:
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory is full: PyTorch has a type for it on CUDA, elsewhere only words."""
-    words = ("out of memory", "can't allocate memory")
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(w in str(error) for w in words)
-    )
+    told = isinstance(error, RuntimeError) and re.search("out of memory|can't allocate memory", str(error))
+    return isinstance(error, MemoryError) or bool(told)
 
 
 def free_bytes(device: torch.device) -> int:

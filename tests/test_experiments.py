@@ -52,23 +52,24 @@ def test_experiments_are_shared_and_say_so_and_an_interrupted_one_goes_on(sample
     assert all(part in line for part, line in zip(told, said, strict=True))
 
 
-def weighted(weight):
-    return lambda output, target: weight * (output - target).abs().mean()
+def weighted(weight, factor=1.0):
+    return lambda output, target, by=factor: weight * (by * output - target).abs().mean()
 
 
 def test_what_shapes_a_training_makes_another_key(sample, monkeypatch):
-    def key(config=SMALL, precision=torch.float32, **more):
-        return experiment_key(config, sample, precision, **more)
+    def key(*functions, config=SMALL, precision=torch.float32, init=None):
+        return experiment_key(config, sample, precision, init, *functions)
 
     others = {
-        key(replace(SMALL, seed=1)), key(replace(SMALL, options={"width": 8, "depth": 2})),
-        key(init={"weight": torch.zeros(2)}), key(init={"weight": torch.ones(2)}), key(loss=weighted(1.0)),
-        key(loss=weighted(2.0)), key(precision=torch.bfloat16), key(measure=lambda model: {}),
+        key(config=replace(SMALL, seed=1)), key(config=replace(SMALL, options={"width": 8, "depth": 2})),
+        key(init={"weight": torch.zeros(2)}), key(init={"weight": torch.ones(2)}), key(precision=torch.bfloat16),
+        key(weighted(1.0)), key(weighted(2.0)), key(weighted(1.0, 2.0)), key(weighted(torch.zeros(2))),
+        key(weighted(torch.ones(2))), key(None, lambda model: {}),
     }  # fmt: skip
     assert key() == key()
     before = key()
     monkeypatch.setattr(experiments, "RECIPE", experiments.RECIPE + 1)
-    assert len(others | {before, key()}) == 10
+    assert len(others | {before, key()}) == 13
 
 
 RECIPES = {

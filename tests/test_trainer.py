@@ -12,7 +12,7 @@ import torch
 from trainings import DROPOUT, SMALL, Stop, weights
 
 from srlib.errors import UsageError
-from srlib.train.callbacks import Measure, Save, fits, stop_if_too_large
+from srlib.train.callbacks import Measure, Save, stop_if_too_large
 from srlib.train.checkpoints import load, load_model, run_in, save, take_up
 from srlib.train.optimisers import Average
 from srlib.train.trainer import Trainer
@@ -124,19 +124,23 @@ def test_what_is_not_finite_stops_before_anything_is_saved(sample, tmp_path, kin
     assert measured == [True, True]
 
 
-def test_a_batch_that_fits_is_found_after_the_last_one_is_freed():
+def test_a_batch_that_fits_is_found_after_the_last_one_is_freed(sample):
     """Inside the handler the traceback would keep the activations alive, and the size named be too small."""
-    activations = []
+    trainer, activations = Trainer(replace(SMALL, batch_size=16), sample), []
+    forward = trainer.model.forward
 
-    def attempt(kind: type[RuntimeError], size: int) -> None:
+    def limited(kind, lr):
         assert all(reference() is None for reference in activations), "an earlier attempt is still in memory"
-        kept = torch.zeros(size)
+        kept = torch.zeros(len(lr))
         activations.append(weakref.ref(kept))
-        if size > 5:
+        if len(lr) > 5:
             raise kind("MPS backend out of memory")
+        return forward(lr)
 
     for kind in (torch.OutOfMemoryError, RuntimeError):  # Apple's GPUs have no type of their own for it
-        assert [fits(partial(attempt, kind), size) for size in (16, 8, 4)] == [False, False, True]
+        trainer.model.forward = partial(limited, kind)
+        with pytest.raises(UsageError, match=r"16 crops of 32 pixels do not fit .* one of 4 does"):
+            stop_if_too_large(trainer)
 
 
 def test_the_loss_sees_float32_that_is_not_tf32_and_late_crops_are_larger(sample):

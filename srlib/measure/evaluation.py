@@ -3,6 +3,7 @@ Computed where the network is, chunk by chunk, and in exact float32, so that a G
 uint8 RGB ``[N, 3, H, W]``, on the device or not."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from srlib.device import exact_float32
+from srlib.device import exact_float32, seeded
 from srlib.images.color import saturation
 from srlib.images.tasks import task_pair
 from srlib.measure import library, metrics
@@ -31,11 +32,8 @@ def passes(take: Callable, model: nn.Module, pairs: Iterable[tuple[Tensor, Tenso
 def chunks(photos: Tensor, task: str, *, kernel: str, scale: int, device: Any) -> Iterator[tuple[Tensor, Tensor]]:
     """Input and target of a task on the device, LR rounded to 8 bits, for :data:`CHUNK` photos at a time; what is
     random in them is the same in every call."""
-    cards = [device] if torch.device(device).type == "cuda" else []
     for number, chunk in enumerate(photos.split(CHUNK)):
-        with torch.random.fork_rng(cards, enabled=kernel == "real"):
-            if kernel == "real":
-                torch.manual_seed(number)
+        with seeded(number, torch.device(device)) if kernel == "real" else nullcontext():
             both = task_pair(chunk.to(device), task, kernel, scale)
         yield both
 

@@ -110,18 +110,6 @@ class Bar(Callback):
         self.bar.set_postfix_str(f"loss {row['loss']:.5f}, {row.get('val_psnr', 0):.2f} dB, {speed:.0f} crops/s")
 
 
-def fits(attempt: Callable[[int], object], size: int) -> bool:
-    """Whether an attempt stays within memory. Its activations are freed when this returns; a search inside the
-    handler would keep them alive through the traceback, and name too small a batch."""
-    try:
-        attempt(size)
-    except RuntimeError as error:
-        if not out_of_memory(error):
-            raise
-        return False
-    return True
-
-
 def stop_if_too_large(trainer: "Trainer") -> None:
     """Try the largest batch to come, on copies. UsageError on all ranks if one lacks room, with what fits."""
     config, trial = trainer.config, copy(trainer)
@@ -130,12 +118,19 @@ def stop_if_too_large(trainer: "Trainer") -> None:
     trial.network, trial.loss = deepcopy((trainer.model, trainer.loss))
     side, (channels, out) = max(config.patch, config.late_patch), TASKS[config.task]
 
-    def attempt(size: int) -> None:
-        lr = torch.zeros(size, channels, side // config.scale, side // config.scale, device=trainer.device)
-        trial.forward_and_loss(lr, torch.zeros(size, out, side, side, device=trainer.device)).backward()
+    def fits(size: int) -> bool:
+        # What it made is freed when it returns; a search inside the handler would keep it, through the traceback.
+        try:
+            lr = torch.zeros(size, channels, side // config.scale, side // config.scale, device=trainer.device)
+            trial.forward_and_loss(lr, torch.zeros(size, out, side, side, device=trainer.device)).backward()
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            return False
+        return True
 
     size = share = config.batch_size // trainer.world
-    while size and not fits(attempt, size):
+    while size and not fits(size):
         size //= 2
     size = min(ranks.gather(size))
     if size < share:

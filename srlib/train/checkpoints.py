@@ -2,10 +2,10 @@
 
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from srlib.errors import UsageError
 from srlib.files import atomic, write_json
@@ -77,22 +77,3 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Modul
         why = f"a network of another version ({str(error).splitlines()[0]})"
         raise UsageError(f"{path}: {why}: make it anew by python -m srlib train") from None
     return model.to(device).eval(), config
-
-
-def random_state(device: torch.device) -> dict[str, Tensor]:
-    """The state of the generators that dropout draws from: the CPU's, and the GPU's where that is the device."""
-    state = {"cpu": torch.get_rng_state()}
-    if device.type != "cpu":
-        state[device.type] = torch.get_device_module(device).get_rng_state(*_card(device))
-    return state
-
-
-def set_random_state(state: dict[str, Any], device: torch.device) -> None:
-    """The inverse of :func:`random_state`."""
-    torch.set_rng_state(state["cpu"])
-    if device.type in state and device.type != "cpu":
-        torch.get_device_module(device).set_rng_state(state[device.type], *_card(device))
-
-
-def _card(device: torch.device) -> list[torch.device]:
-    return [device] if device.type == "cuda" else []  # of several; Apple's module knows one

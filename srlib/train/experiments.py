@@ -6,10 +6,11 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from srlib.data import Store
 from srlib.train import checkpoints
@@ -33,34 +34,33 @@ class Trained:
     reused: bool
 
 
-def experiment_key(
-    config: TrainConfig, store: Store, precision: torch.dtype, init: dict | None = None, loss: Loss | None = None,
-    measure: Callable | None = None,
-) -> str:  # fmt: skip
+def experiment_key(config: TrainConfig, store: Store, precision: torch.dtype, init: dict | None = None,
+                   *functions: Callable | None) -> str:  # fmt: skip
     """A hash of config (its seed included), data, precision, start weights, recipe and the caller's functions."""
-    functions = [identity(function) for function in (loss, measure) if function is not None]
-    parts = [asdict(config), store.fingerprint, str(precision), RECIPE, functions]
+    told = [identity(function) for function in functions if function is not None]
+    parts = [asdict(config), store.fingerprint, str(precision), RECIPE, told]
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
     for name, value in (init or {}).items():
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return f"{config.model}-{config.task}-{digest.hexdigest()[:12]}"
 
 
-def identity(function: Callable) -> str:
-    """What a callable does, as text: a function's source and the plain values that it encloses; of any other
-    object its ``repr``, which has to name its settings."""
-    if not inspect.isroutine(function):
-        return repr(function)
-    enclosed = inspect.getclosurevars(function).nonlocals.items()
-    return inspect.getsource(function) + str([(k, v) for k, v in enclosed if isinstance(v, int | float | str)])
+def identity(value: Any) -> Any:
+    """What a callable does, as text: a function's source, with the numbers, texts, tensors and functions that it
+    encloses or has as defaults; of any other object its ``repr``, which has to name its settings."""
+    if isinstance(value, Tensor):
+        return hashlib.sha256(value.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
+    if not inspect.isfunction(value):
+        return value if isinstance(value, int | float | str) else repr(value)
+    told = [*enumerate(value.__defaults__ or ()), *inspect.getclosurevars(value).nonlocals.items()]
+    kinds = int | float | str | Tensor | FunctionType  # a list, say, may change as the function runs
+    return inspect.getsource(value) + str([(name, identity(of)) for name, of in told if isinstance(of, kinds)])
 
 
-def train_once(
-    config: TrainConfig, store: Store, runs: Path, *, device: torch.device, precision: torch.dtype,
-    fresh: float = 0.0, init: dict | None = None, loss: Loss | None = None,
-    measure: Callable[[nn.Module], dict[str, Any]] | None = None, say: Callable[[str], None] = print,
-    save_seconds: float = 15.0,
-) -> Trained:  # fmt: skip
+def train_once(config: TrainConfig, store: Store, runs: Path, *, device: torch.device, precision: torch.dtype,
+               fresh: float = 0.0, init: dict | None = None, loss: Loss | None = None,
+               measure: Callable[[nn.Module], dict[str, Any]] | None = None, say: Callable[[str], None] = print,
+               save_seconds: float = 15.0) -> Trained:  # fmt: skip
     """Train, or load the same training from ``runs/experiments``; ``say`` gets one line that tells which.
 
     ``measure`` maps the averaged network to numbers that join every row of the history. An interrupted training

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss, mse_loss, softplus
 
+from srlib.device import seeded
 from srlib.images.color import to_gray
 from srlib.images.degrade import degrade, upsample
 from srlib.measure.metrics import ssim_map
@@ -83,11 +84,9 @@ class Adversarial:
 
     def __init__(self, weight: float, learning_rate: float = 5e-4, width: int = 32, seed: int = 0) -> None:
         self.weight, self.settings = weight, (weight, learning_rate, width, seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed, torch.device("cpu")):
             self.judge = discriminator(width)
         self.optimiser = torch.optim.Adam(self.judge.parameters(), lr=learning_rate, betas=(0.5, 0.99))
-        self._log: list[Tensor] = []
 
     def __repr__(self) -> str:
         return f"Adversarial{self.settings}"
@@ -99,11 +98,5 @@ class Adversarial:
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
-        self._log.append(torch.stack([loss, real.sigmoid().mean(), fake.sigmoid().mean()]).detach())
         self.judge.requires_grad_(False)  # its gradients are not needed for the network's step
         return mse_loss(output, target) + self.weight * softplus(-self.judge(output)).mean()
-
-    @property
-    def history(self) -> list[dict[str, float]]:
-        """One dict per call: its ``loss``, and the mean probability that ``photo`` and ``output`` are photos."""
-        return [dict(zip(("loss", "photo", "output"), row.tolist())) for row in self._log]

@@ -32,15 +32,13 @@ class Muon(torch.optim.Optimizer):
     one size make kernels grow with their number; ``weight_decay`` takes ``lr * weight_decay`` of them away before
     each. ``torch.optim.Muon`` is the same for matrices, and takes no kernels."""
 
-    def __init__(
-        self, kernels: Iterable[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.0
-    ) -> None:  # fmt: skip
+    def __init__(self, kernels: Iterable[Tensor], lr: float, weight_decay: float = 0.0) -> None:
         alike: dict[torch.Size, list[Tensor]] = {}
         for kernel in kernels:
             alike.setdefault(kernel.shape, []).append(kernel)
-        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        defaults = {"lr": lr, "momentum": 0.95, "weight_decay": weight_decay}
         super().__init__([{"params": same} for same in alike.values()], defaults)
-        for kernel in (kernel for group in self.param_groups for kernel in group["params"]):
+        for kernel in (kernel for same in alike.values() for kernel in same):
             self.state[kernel]["momentum"] = torch.zeros_like(kernel)
 
     @torch.no_grad()
@@ -58,24 +56,16 @@ class Muon(torch.optim.Optimizer):
             torch._foreach_add_(kernels, moves, alpha=-size * group["lr"])
 
 
-def make_optimisers(
-    name: str, model: nn.Module, lr: float, weight_decay: float = 0.0
-) -> list[torch.optim.Optimizer]:
+def make_optimisers(name: str, model: nn.Module, lr: float, decay: float = 0.0) -> list[torch.optim.Optimizer]:
     """The optimisers that together step all weights of a model; ``name`` is one of ``config.OPTIMISERS``. Kernels
     alone decay, decoupled from their gradients (Loshchilov and Hutter 2019, arXiv 1711.05101)."""
     weights = list(model.parameters())
     kernels, rest = [w for w in weights if w.ndim > 1], [w for w in weights if w.ndim < 2]
     how: dict[str, Any] = {"lr": lr, "weight_decay": 0.0, "fused": weights[0].device.type != "mps"}
     if name == "adam":
-        groups: list[dict[str, Any]] = [{"params": kernels, "weight_decay": weight_decay}, {"params": rest}]
+        groups: list[dict[str, Any]] = [{"params": kernels, "weight_decay": decay}, {"params": rest}]
         return [torch.optim.AdamW(groups, **how)]
-    return [Muon(kernels, lr, weight_decay=weight_decay), torch.optim.AdamW(rest, **how)]
-
-
-def set_rate(optimisers: list[torch.optim.Optimizer], rate: float) -> None:
-    """Give all of them the learning rate of the next step."""
-    for group in (group for optimiser in optimisers for group in optimiser.param_groups):
-        group["lr"] = rate
+    return [Muon(kernels, lr, decay), torch.optim.AdamW(rest, **how)]
 
 
 class Average:

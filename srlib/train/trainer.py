@@ -12,16 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from srlib.data import Batches, Store
-from srlib.device import choose_precision, exact_float32
+from srlib.device import choose_precision, exact_float32, random_state, seeded, set_random_state
 from srlib.errors import UsageError
 from srlib.images.tasks import task_pair
 from srlib.models import build
 from srlib.train import ranks
 from srlib.train.callbacks import Callback, NewGraphs, StopIfNotFinite, Validate, stop_if_too_large
-from srlib.train.checkpoints import random_state, set_random_state
 from srlib.train.config import TrainConfig, learning_rate
 from srlib.train.losses import LOSSES, Loss
-from srlib.train.optimisers import Average, make_optimisers, set_rate
+from srlib.train.optimisers import Average, make_optimisers
 
 
 class Trainer:
@@ -49,7 +48,7 @@ class Trainer:
 
     def run(self) -> "Trainer":
         """Train to the end; FloatingPointError: not finite; UsageError: a batch too large for the GPU's memory."""
-        with torch.random.fork_rng(self.cards), exact_float32(), ExitStack() as stack:
+        with seeded(self.config.seed, self.device), exact_float32(), ExitStack() as stack:
             if self.device.type != "cpu":
                 stop_if_too_large(self)
             for callback in self.callbacks:
@@ -59,7 +58,8 @@ class Trainer:
             self.tick(self.seconds)
             while self.share < 1:
                 rate = learning_rate(self.config, self.step, self.share)
-                set_rate(self.optimisers, rate)
+                for group in (group for optimiser in self.optimisers for group in optimiser.param_groups):
+                    group["lr"] = rate
                 self.recent.append(self.train_step(*self.batch()))
                 self.step += 1
                 self.tick(perf_counter() - start)
@@ -109,9 +109,7 @@ class Trainer:
             rank=self.rank, world_size=self.world,
         )  # fmt: skip
         self.late = replace(self.early, patch=config.late_patch or config.patch)
-        self.cards = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(self.cards):
-            torch.manual_seed(config.seed)
+        with seeded(config.seed, self.device):
             model = build(config.model, config.task, config.scale, **config.options)
             model.load_state_dict(init or model.state_dict())
             self.model = model.to(self.device).to(memory_format=torch.channels_last).train()
