@@ -11,7 +11,6 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from srlib.data import Store
 from srlib.device import out_of_memory
 from srlib.errors import UsageError
 from srlib.images.tasks import TASKS
@@ -53,11 +52,8 @@ class StopIfNotFinite(Callback):
 class Validate(Callback):
     """``val_psnr``: what the averaged network scores on the first validation photos, where there are any."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
-
     def at_log(self, trainer: "Trainer", row: dict) -> None:
-        c, photos = trainer.config, self.store.tensor("val", trainer.config.validate_photos)
+        c, photos = trainer.config, trainer.early.store.tensor("val", trainer.config.validate_photos)
         how = {"kernel": c.kernel, "scale": c.scale, "device": trainer.device}
         if trainer.rank == 0 and len(photos):
             row["val_psnr"] = mean_psnr(trainer.average.model, photos, c.task, **how)

@@ -121,7 +121,7 @@ class Trainer:
         self.network = ranks.in_parallel(self.model)
         self.objective = self.forward_and_loss
         self.examples: Callable = partial(task_pair, task=config.task, kernel=config.kernel, scale=config.scale)
-        self.callbacks = [StopIfNotFinite(), Validate(store), *callbacks]
+        self.callbacks = [StopIfNotFinite(), Validate(), *callbacks]
         if compile and loss is None:  # as CUDA graphs, where there is CUDA; a critic, say, changes as it is called
             fast = partial(torch.compile, dynamic=False, mode="reduce-overhead")
             self.examples, self.objective = fast(self.examples), fast(self.objective)
