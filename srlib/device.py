@@ -17,7 +17,7 @@ def choose_device(name: str) -> torch.device:
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(kind for kind in there if there[kind])
-    kind = str(name).split(":")[0]
+    kind = re.sub(r":\d+$", "", str(name))  # cuda:1 is a cuda
     known("device", kind, ("auto", *there))
     if not there[kind]:
         raise UsageError(f"PyTorch {torch.__version__} sees no {kind} on this machine: choose auto or cpu")

@@ -21,7 +21,7 @@ _BY_TASK = ("in_channels", "out_channels", "scale", "return")
 MODEL_OPTIONS = {name: hint for name, hint in get_type_hints(upscaler).items() if name not in _BY_TASK}
 _CHOICES = {"body": BODIES, "head": HEADS, "skip": INTERPOLATIONS, "init": INITIALISATIONS}
 _OPTION_LIMITS: dict[str, dict[str, Any]] = {name: {"choices": tuple(of)} for name, of in _CHOICES.items()}
-_OPTION_LIMITS |= {"width": {"low": 1}, "depth": {"low": 0}}
+_OPTION_LIMITS |= {"width": {"low": 2}, "depth": {"low": 0}}
 _OPTION_LIMITS |= {name: {"low": 0, "below": 1} for name in ("dropout", "leak")}
 
 
@@ -58,7 +58,7 @@ class TrainConfig:
     kernel: str = _field("bicubic", "how LR is made", choices=DEGRADATIONS)
     crop: str = _field("center", "how photos are cut", choices=CROPS)
     scale: int = _field(4, "HR pixels per LR pixel and axis", low=1)
-    seed: int = _field(0, "seed of start weights, crops and dropout", low=0)
+    seed: int = _field(0, "seed of start weights, crops and dropout", low=0, high=2**63 - 1)
     validate_every: int = _field(100, "steps between two rows of the history", low=1)
     validate_photos: int = _field(16, "validation photos that each row scores", low=1)
 
