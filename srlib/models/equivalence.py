@@ -9,8 +9,6 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from srlib.models.folding import with_weights
-
 
 @dataclass
 class Axis:
@@ -37,9 +35,9 @@ class Axis:
         return spread.unflatten(-1, (self.taps, self.stride)).flip(-2)
 
 
-def taps_per_phase(kernel: int, stride: int, padding: int = 0) -> list[int]:
+def taps_per_phase(kernel: int, stride: int) -> list[int]:
     """How many taps reach an output pixel of each phase, along an axis: equal if the stride divides the kernel."""
-    return Axis(kernel, stride, padding).split(torch.ones(kernel, dtype=torch.int)).sum(dim=0).tolist()
+    return Axis(kernel, stride).split(torch.ones(kernel, dtype=torch.int)).sum(dim=0).tolist()
 
 
 def to_subpixel_weight(weight: Tensor, rows: Axis, columns: Axis, groups: int = 1) -> Tensor:
@@ -53,7 +51,7 @@ class SubPixelConv(nn.Module):
 
     def __init__(self, conv: nn.Conv2d, rows: Axis, columns: Axis) -> None:
         super().__init__()
-        self.conv, self.rows, self.columns = conv, rows, columns
+        self.conv, self.rows, self.columns, self.area = conv, rows, columns, rows.stride * columns.stride
 
     def forward(self, x: Tensor) -> Tensor:
         rows, columns = self.rows, self.columns
@@ -64,10 +62,10 @@ class SubPixelConv(nn.Module):
 
     def source(self) -> Tensor:
         """Which number of the transposed convolution's weight each number of ``conv.weight`` is; -1 for none."""
-        conv, area = self.conv, self.rows.stride * self.columns.stride
-        shape = (conv.in_channels, conv.out_channels // area // conv.groups, self.rows.kernel, self.columns.kernel)
+        conv, rows, columns = self.conv, self.rows, self.columns
+        shape = (conv.in_channels, conv.out_channels // self.area // conv.groups, rows.kernel, columns.kernel)
         numbers = torch.arange(1, prod(shape) + 1, device=conv.weight.device).view(shape)
-        return to_subpixel_weight(numbers, self.rows, self.columns, conv.groups) - 1
+        return to_subpixel_weight(numbers, rows, columns, conv.groups) - 1
 
     def exists(self) -> Tensor:
         """Which numbers of ``conv.weight`` stand for a tap."""
@@ -84,9 +82,11 @@ def to_subpixel(layer: nn.ConvTranspose2d) -> SubPixelConv:
     names = ("kernel_size", "stride", "padding", "output_padding", "dilation")
     rows, columns = (Axis(*numbers) for numbers in zip(*(getattr(layer, name) for name in names)))
     weight = to_subpixel_weight(layer.weight.detach(), rows, columns, layer.groups)
-    bias = None if layer.bias is None else layer.bias.detach().repeat_interleave(rows.stride * columns.stride)
     conv = nn.Conv2d(layer.in_channels, len(weight), (*weight.shape[2:],), groups=layer.groups, device="meta")
-    return SubPixelConv(with_weights(conv, weight, bias), rows, columns)
+    twin = SubPixelConv(conv, rows, columns)
+    conv.weight = nn.Parameter(weight)
+    conv.bias = None if layer.bias is None else nn.Parameter(layer.bias.detach().repeat_interleave(twin.area))
+    return twin
 
 
 def _with_axes(conv: nn.Conv2d, shuffle: nn.PixelShuffle) -> SubPixelConv:
@@ -110,8 +110,8 @@ def to_transposed(layer: SubPixelConv | nn.Sequential) -> nn.ConvTranspose2d:
         layer = _with_axes(*layer)
     if not isinstance(layer, SubPixelConv):
         raise TypeError(f"only a convolution followed by nn.PixelShuffle can be converted, got {layer}")
-    conv, area = layer.conv, layer.rows.stride * layer.columns.stride
-    weight, bias, source = conv.weight.detach(), conv.bias, layer.source()
+    conv, area, source = layer.conv, layer.area, layer.source()
+    weight, bias = conv.weight.detach(), conv.bias
     if bool(weight[source < 0].any()):
         raise ValueError("a weight is not zero where the transposed convolution has no tap")
     if bias is not None and bool(bias.unflatten(0, (-1, area)).diff().any()):
@@ -123,4 +123,6 @@ def to_transposed(layer: SubPixelConv | nn.Sequential) -> nn.ConvTranspose2d:
     )  # fmt: skip
     taps = weight.new_zeros(result.weight.shape)
     taps.view(-1)[source[source >= 0]] = weight[source >= 0]
-    return with_weights(result, taps, None if bias is None else bias.detach()[::area].clone())
+    result.weight = nn.Parameter(taps)
+    result.bias = None if bias is None else nn.Parameter(bias.detach()[::area].clone())
+    return result
