@@ -16,7 +16,6 @@ _LUMA = (16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13,
          49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99)  # fmt: skip
 _CHROMA = (17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99, 24, 26, 56, 99, 99, 99, 99, 99,
            47, 66, 99, 99, 99, 99, 99, 99, *[99] * 32)  # fmt: skip
-BLUR, NOISE, QUALITY = 2.0, 10 / 255, (40, 95)  # the most of each that `photograph` draws
 
 
 def _tables() -> Tensor:
@@ -76,9 +75,9 @@ def _quantised(levels: Tensor, table: Tensor, quality: float | Tensor) -> Tensor
 
 
 def photograph(hr: Tensor, scale: int) -> Tensor:
-    """LR as a phone might give it, ``[N, 3, H / scale, W / scale]`` in 8-bit levels: blurred, shrunk by bicubic,
-    noisy, a JPEG. Each picture draws its own strengths from PyTorch's generator, mild ones most often."""
-    most, least = QUALITY[1], QUALITY[1] - QUALITY[0]
+    """LR as a phone might give it, ``[N, 3, H / scale, W / scale]`` in 8-bit levels: blurred by up to 2 pixels,
+    shrunk by bicubic, with noise of up to 10 levels, a JPEG of quality 95 to 40. Each picture draws its own
+    strengths from PyTorch's generator, mild ones most often."""
     blurred, noisy, packed = torch.rand(3, len(hr), device=hr.device, dtype=hr.dtype).square()
-    lr = degrade(blur(hr, BLUR * blurred), "bicubic", scale, round_lr=False)
-    return jpeg(noise(lr, NOISE * noisy), (most - least * packed).round())
+    lr = degrade(blur(hr, 2 * blurred), "bicubic", scale, round_lr=False)
+    return jpeg(noise(lr, 10 / 255 * noisy), (95 - 55 * packed).round())

@@ -124,15 +124,15 @@ def degrade(hr: Tensor, kernel: str, scale: int, *, round_lr: bool) -> Tensor:
     return round_8bit(lr) if round_lr else lr
 
 
-def _inverse_matrix(size: int, kernel: str, scale: int, reach: int) -> Tensor:
+def _inverse_matrix(size: int, kernel: str, scale: int) -> Tensor:
     inverse = torch.linalg.pinv(degrade_matrix(size * scale, kernel, scale))
     apart = (torch.arange(size * scale)[:, None] // scale - torch.arange(size)).abs()
-    return inverse.masked_fill(apart > reach, 0)
+    return inverse.masked_fill(apart > 8, 0)
 
 
-def least_norm(lr: Tensor, kernel: str, scale: int, reach: int = 8) -> Tensor:
+def least_norm(lr: Tensor, kernel: str, scale: int) -> Tensor:
     """The smallest HR picture (by its squares) that :func:`degrade` shrinks to ``lr``, ``[..., h, w]``.
 
-    By the pseudo-inverse of the matrix of each axis. Its entries fade with the distance; those of more than
-    ``reach`` LR pixels are left out, which for bicubic changes the shrunken picture by 2e-5 of its range."""
-    return _apply(lr, _inverse_matrix, *((size, kernel, scale, reach) for size in lr.shape[-2:]))
+    By the pseudo-inverse of the matrix of each axis. Its entries fade with the distance; those of more than 8 LR
+    pixels are left out, which for bicubic changes the shrunken picture by 2e-5 of its range."""
+    return _apply(lr, _inverse_matrix, *((size, kernel, scale) for size in lr.shape[-2:]))

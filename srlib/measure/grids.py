@@ -25,13 +25,12 @@ def phase_pattern(x: Tensor, period: int) -> Tensor:
     return (means - means.mean(dim=2, keepdim=True)).unflatten(2, (period, period))
 
 
-def ripple(model: nn.Module, in_channels: int, scale: int, *, size: int = 24, margin: int = 8) -> float:
-    """The grid that a network prints on a middle gray picture of ``size`` LR pixels a side, in 8-bit levels.
+def ripple(model: nn.Module, in_channels: int, scale: int, *, margin: int = 8) -> float:
+    """The grid that a network prints on a middle gray picture of 24 x 24 LR pixels, in 8-bit levels.
 
     The standard deviation over the output phases, root mean square over the output channels: zero if and only if a
-    constant stays a constant. ``margin`` LR pixels at the border are left out: it must cover the receptive field.
-    """
-    if 2 * margin >= size:
+    constant stays one. ``margin`` LR pixels at the border are left out: it must cover the receptive field."""
+    if 2 * margin >= (size := 24):
         raise ValueError(f"a margin of {margin} leaves nothing of {size} LR pixels")
     lr = next(model.parameters(), torch.zeros(())).new_full((1, in_channels, size, size), 0.5)
     inner = slice(margin * scale, (size - margin) * scale)
@@ -52,8 +51,8 @@ def power_spectrum(x: Tensor) -> Tensor:
     return torch.fft.fft2((x - x.mean(dim=(1, 2), keepdim=True)) * window).abs().square() / window.square().sum()
 
 
-def _lines(images: Tensor, period: int) -> tuple[Tensor, Tensor, Tensor]:
-    """For each harmonic, ``[harmonics, N]``: power at its bin, mean within one bin, mean of the surroundings.
+def _lines(images: Tensor, period: int) -> Tensor:
+    """``[3, harmonics, N]``: power at a harmonic's bin, mean within one bin, mean of the surroundings.
 
     These lie 3 to 6 bins away. A photo's upright edges draw a bright cross through zero frequency, so for a
     harmonic on an axis they are taken along that axis only: else the cross would count as a grid."""
@@ -70,8 +69,7 @@ def _lines(images: Tensor, period: int) -> tuple[Tensor, Tensor, Tensor]:
         patch = power[:, rows[:, None], columns]
         mean = (patch * around).sum(dim=(1, 2)) / around.sum()
         lines.append(torch.stack([patch[:, 6, 6], patch[:, 5:8, 5:8].mean(dim=(1, 2)), mean]))
-    line, near, ring = torch.stack(lines, dim=1)
-    return line, near, ring
+    return torch.stack(lines, dim=1)
 
 
 def line_excess(images: Tensor, period: int) -> Tensor:

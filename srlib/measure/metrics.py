@@ -1,8 +1,6 @@
 """Picture quality: PSNR with every convention spelled out, SSIM, and a distance between patches. NCHW floats in
 [0, 1] give one value per image on their device, without waiting for it, in its widest float."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,7 +10,7 @@ from srlib.errors import known
 from srlib.images.color import to_ycbcr
 from srlib.images.degrade import placed
 
-CHANNELS = ("as-is", "y", "y-full", "cb", "cr")
+CHANNELS = {"as-is": None, "y": 0, "y-full": 0, "cb": 1, "cr": 2}  # each with its place in YCbCr
 AVERAGES = ("none", "images", "mse")
 
 
@@ -25,10 +23,8 @@ def select_channels(x: Tensor, channels: str) -> Tensor:
     """What is scored: all channels ``as-is``, limited-range luma ``y`` (the habit of super-resolution papers),
     full-range luma ``y-full``, or full-range chroma, ``cb`` or ``cr``."""
     known("channels", channels, CHANNELS)
-    if channels == "as-is":
-        return x
-    place = {"y": 0, "y-full": 0, "cb": 1, "cr": 2}[channels]
-    return to_ycbcr(x, limited=channels == "y")[..., place : place + 1, :, :]
+    place = CHANNELS[channels]
+    return x if place is None else to_ycbcr(x, limited=channels == "y")[..., place : place + 1, :, :]
 
 
 def _scored(output: Tensor, target: Tensor, border: int, channels: str) -> list[Tensor]:
@@ -49,9 +45,8 @@ def mse(output: Tensor, target: Tensor, *, crop_border: int, channels: str) -> T
     return (wide(output) - wide(target)).square().mean(dim=(1, 2, 3))
 
 
-def to_decibel(mean_squared_error: Tensor | float, max_value: float | Tensor = 1.0) -> Tensor:
-    """``10 log10(max^2 / mse)``, infinite where the error is zero."""
-    error = mean_squared_error
+def to_decibel(error: Tensor | float, max_value: float | Tensor = 1.0) -> Tensor:
+    """``10 log10(max^2 / mse)``, infinite where the mean squared error is zero."""
     error = wide(error) if isinstance(error, Tensor) else torch.tensor(error, dtype=torch.float64)
     return 20 * torch.log10(torch.as_tensor(max_value, dtype=error.dtype)) - 10 * torch.log10(error)
 
@@ -72,12 +67,12 @@ def psnr(
     ``"image"``, the largest value within each target, as the lecture describes it, gives no comparable number.
     The output is clamped to [0, 1] first, as a picture file would."""
     known("average", average, AVERAGES)
-    errors = mse(output, target, crop_border=crop_border, channels=channels)
-    peak: Any = max_value
-    if max_value == "image":
-        if average == "mse":
-            raise ValueError("a peak per image cannot be applied to the mean MSE: use average='images'")
-        peak = _scored(output, target, crop_border, channels)[1].amax(dim=(1, 2, 3))
+    by_image = max_value == "image"
+    if by_image and average == "mse":
+        raise ValueError("a peak per image cannot be applied to the mean MSE: use average='images'")
+    output, target = _scored(output, target, crop_border, channels)
+    errors = (wide(output) - wide(target)).square().mean(dim=(1, 2, 3))
+    peak: Tensor | float = target.amax(dim=(1, 2, 3)) if by_image else float(max_value)
     values = to_decibel(errors.mean() if average == "mse" else errors, peak)
     return values.mean() if average == "images" else values
 

@@ -81,8 +81,11 @@ class TiedConv2d(Folding, nn.Conv2d):
         return taps.unflatten(2, (area, *size)).transpose(1, 2).flatten(0, 1), bias.repeat_interleave(area)
 
 
+_conv = partial(nn.Conv2d, kernel_size=3, padding=1)
+
+
 def _subpixel(width: int, out: int, scale: int, icnr: bool = False) -> nn.Sequential:
-    conv = nn.Conv2d(width, out * scale**2, 3, padding=1)
+    conv = _conv(width, out * scale**2)
     if icnr:
         icnr_(conv.weight, scale)
         nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
@@ -108,10 +111,6 @@ def _transposed(width: int, out: int, scale: int, kernel: int) -> nn.ConvTranspo
     return nn.ConvTranspose2d(width, out, kernel, scale, padding, output_padding=2 * padding - spare)
 
 
-def _resized(width: int, out: int, scale: int, mode: str) -> nn.Sequential:
-    return nn.Sequential(nn.Upsample(scale_factor=scale, mode=mode), nn.Conv2d(width, out, 3, padding=1))
-
-
 HEADS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "subpixel": _subpixel,
     "subpixel-icnr": lambda w, o, s: _subpixel(w, o, s, icnr=True),
@@ -121,7 +120,7 @@ HEADS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "subpixel-2x2": _two_steps,
     "transposed-divisible": lambda w, o, s: _transposed(w, o, s, 3 * s),
     "transposed-overlap": lambda w, o, s: _transposed(w, o, s, 2 * s + 1),
-    "nearest-conv": lambda w, o, s: _resized(w, o, s, "nearest-exact"),
-    "bilinear-conv": lambda w, o, s: _resized(w, o, s, "bilinear"),
+    "nearest-conv": lambda w, o, s: nn.Sequential(nn.Upsample(scale_factor=s, mode="nearest-exact"), _conv(w, o)),
+    "bilinear-conv": lambda w, o, s: nn.Sequential(nn.Upsample(scale_factor=s, mode="bilinear"), _conv(w, o)),
 }
 FROM_ICNR = {"subpixel-icnr", "subpixel-tied", "subpixel-ramp", "subpixel-icnr-box"}  # whatever ``init`` says
