@@ -18,10 +18,6 @@ _CHROMA = (17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99, 24, 2
            47, 66, 99, 99, 99, 99, 99, 99, *[99] * 32)  # fmt: skip
 
 
-def _tables() -> Tensor:
-    return torch.tensor([_LUMA, _CHROMA], dtype=torch.float64).view(2, 8, 8)
-
-
 def _cosines() -> Tensor:
     """``[8, 8]``: the orthonormal DCT-II of 8 samples (T.81, A.3.3)."""
     k, n = torch.arange(8, dtype=torch.float64)[:, None], torch.arange(8, dtype=torch.float64)
@@ -49,15 +45,14 @@ def noise(x: Tensor, sigma: float | Tensor) -> Tensor:
 
 def jpeg(x: Tensor, quality: float | Tensor) -> Tensor:
     """RGB ``[N, 3, H, W]`` through JPEG of a quality of 1 to 100 (libjpeg's scale) and back, in 8-bit levels.
-
-    Chroma has half the resolution (4:2:0), averaged and drawn through linearly, as libjpeg does. libjpeg differs
+    Chroma has half the resolution (4:2:0), averaged and drawn through linearly, as libjpeg does, which differs
     where a coefficient lies half-way between two steps. Rounding has no gradient."""
     height, width = x.shape[-2:]
     x = F.pad(round_8bit(x), (0, -width % 16, 0, -height % 16), mode="replicate")
     luma, chroma = (255 * to_ycbcr(x, limited=False)).round().split((1, 2), dim=1)
-    luma_table, chroma_table = placed(_tables, (), x.dtype, x.device)
-    luma = _quantised(luma, luma_table, quality)
-    chroma = upsample(_quantised(F.avg_pool2d(chroma, 2).round(), chroma_table, quality), 2, "bilinear")
+    tables = placed(torch.tensor, ((_LUMA, _CHROMA),), x.dtype, x.device).view(2, 8, 8)
+    luma = _quantised(luma, tables[0], quality)
+    chroma = upsample(_quantised(F.avg_pool2d(chroma, 2).round(), tables[1], quality), 2, "bilinear")
     rgb = from_ycbcr(torch.cat([luma, chroma], dim=1) / 255, limited=False)
     return round_8bit(rgb)[..., :height, :width]
 

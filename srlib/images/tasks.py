@@ -13,7 +13,6 @@ DEGRADATIONS = (*KERNELS, "real")  # how LR is made: by one of the kernels, or a
 
 def pair(hr_u8: Tensor, kernel: str, scale: int) -> tuple[Tensor, Tensor]:
     """uint8 ``[N, C, H, W]`` to the training pair ``(lr, hr)`` of floats in [0, 1], LR rounded to 8 bits.
-
     ``kernel`` is one of :data:`DEGRADATIONS`; ``real``, for RGB, draws from PyTorch's generator."""
     hr = hr_u8.div(255)  # to float in the same pass
     return photograph(hr, scale) if kernel == "real" else degrade(hr, kernel, scale, round_lr=True), hr

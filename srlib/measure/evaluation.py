@@ -46,8 +46,7 @@ def run_model(model: nn.Module, photos: Tensor, task: str, **how: Any) -> tuple[
 
 
 def score(output: Tensor, target: Tensor, *, crop_border: int = 0, perceptual: bool = False) -> Table:
-    """All that tables and ``srlib evaluate`` show, a number per image, for pictures ``[N, 1 or 3, H, W]``.
-
+    """All that tables and ``srlib evaluate`` show, a number per image, for pictures ``[N, 1 or 3, H, W]``:
     ``mse``, ``psnr`` and ``ssim`` of all channels; for RGB also those of ``y_``, the first two of ``cb_`` and
     ``cr_``, ``saturation`` (8-bit levels of chroma) and, with ``perceptual``, ``lpips``."""
     table, colour = {}, output.shape[1] == 3

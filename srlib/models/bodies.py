@@ -21,7 +21,6 @@ class ResidualBlock(nn.Module):
 
 class CollapsibleConv2d(Folding):
     """A 3x3 convolution that trains as two: 3x3 to twice the channels, and 1x1 back (SESR, Bhardwaj et al. 2022).
-
     Both are one linear map, so their kernels are multiplied before they meet the image: no cost in use."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:

@@ -1,7 +1,6 @@
-"""A transposed convolution is a convolution and a pixel shuffle, and back again, exactly. Shi et al. 2016, arXiv
-1609.07009, state the equivalence; here it is as an index map. With stride r and padding p, output row ``r i + a``,
-of phase a, reads input row ``i + j - d`` through tap ``t = r (d - j) + a + p``, where there is one; columns
-likewise. Each of the two has its own :class:`Axis`."""
+"""A transposed convolution is a convolution and a pixel shuffle, and back again, exactly (Shi et al. 2016, arXiv
+1609.07009), by an index map. With stride r and padding p, output row ``r i + a``, of phase a, reads input row
+``i + j - d`` through tap ``t = r (d - j) + a + p``, where there is one; columns likewise. See :class:`Axis`."""
 
 from dataclasses import astuple, dataclass
 from math import prod
@@ -73,10 +72,9 @@ class SubPixelConv(nn.Module):
 
 
 def to_subpixel(layer: nn.ConvTranspose2d) -> SubPixelConv:
-    """The convolution and pixel shuffle that compute what a transposed convolution of any geometry computes.
-
-    The twin may hold more numbers than the layer: zeros where a phase has fewer taps than the others, and a bias
-    for each phase. They start equal to the layer; what keeps them so in training is shown on page 04."""
+    """The convolution and pixel shuffle that compute what a transposed convolution of any geometry computes. The
+    twin may hold more numbers than the layer: zeros where a phase has fewer taps than the others, and a bias for
+    each phase. They start equal to the layer; what keeps them so in training is shown on page 04."""
     if not isinstance(layer, nn.ConvTranspose2d):
         raise TypeError(f"only nn.ConvTranspose2d can be converted, got {type(layer).__name__}")
     names = ("kernel_size", "stride", "padding", "output_padding", "dilation")
@@ -92,10 +90,8 @@ def to_subpixel(layer: nn.ConvTranspose2d) -> SubPixelConv:
 def _with_axes(conv: nn.Conv2d, shuffle: nn.PixelShuffle) -> SubPixelConv:
     """The two with their geometry; to be read, not to be run."""
     scale = shuffle.upscale_factor
-    if conv.stride != (1, 1) or conv.dilation != (1, 1):
-        raise ValueError(f"only stride 1 and dilation 1 can be converted, got {conv.stride} and {conv.dilation}")
-    if conv.padding_mode != "zeros":
-        raise ValueError(f"a transposed convolution pads with zeros only, this one with {conv.padding_mode!r}")
+    if (conv.stride, conv.dilation, conv.padding_mode) != ((1, 1), (1, 1), "zeros"):
+        raise ValueError(f"need stride 1, dilation 1 and padding with zeros only to convert it, got {conv}")
     if isinstance(conv.padding, str) or any(p >= k for p, k in zip(conv.padding, conv.kernel_size)):
         raise ValueError(f"padding must be numbers below {conv.kernel_size}, the kernel's, got {conv.padding!r}")
     axes = (Axis(scale * k, scale, scale * (k - 1 - p)) for k, p in zip(conv.kernel_size, conv.padding))

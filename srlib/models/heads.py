@@ -10,6 +10,8 @@ from srlib.errors import UsageError, known
 from srlib.images.degrade import placed
 from srlib.models.folding import Folding
 
+_conv = partial(nn.Conv2d, kernel_size=3, padding=1)
+
 
 def icnr_(weight: Tensor, scale: int) -> Tensor:
     """Fill ``[C * scale^2, in, k, k]`` so that the scale^2 sub-kernels of each channel are equal: it starts as
@@ -29,21 +31,19 @@ INITIALISATIONS = {
 
 
 def initialise_(module: nn.Module, scheme: str) -> None:
-    """Initialise all convolutions by one of ``INITIALISATIONS``; biases, if any, become 0."""
+    """Initialise all convolutions by one of ``INITIALISATIONS``; biases become 0."""
     known("initialisation", scheme, INITIALISATIONS)
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and (fill := INITIALISATIONS[scheme]):
             fill(layer.weight)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
 
 def tying(scale: int, kernel: int, order: int) -> Tensor:
     """The projection ``[n, n]``, float64, of the ``[scale^2, kernel, kernel]`` taps of two channels, flattened,
-    onto the nearest under which a constant (order 0), and a ramp too (order 1), comes out as one.
-
-    All phases then have the same sum of taps, and for order 1 the same first moment less place times sum, where
-    place is how far the phase's pixel lies from the middle of its LR pixel."""
+    onto the nearest under which a constant (order 0), and a ramp too (order 1), comes out as one. All phases then
+    have the same sum of taps, and for order 1 the same first moment less place times sum, where place is how far
+    the phase's pixel lies from the middle of its LR pixel."""
     if order not in (0, 1):
         raise ValueError(f"order must be 0 (constants) or 1 (ramps too), got {order}")
     place = (torch.arange(scale, dtype=torch.float64) - (scale - 1) / 2) / scale
@@ -57,10 +57,9 @@ def tying(scale: int, kernel: int, order: int) -> Tensor:
 
 
 class TiedConv2d(Folding, nn.Conv2d):
-    """The convolution before a pixel shuffle, tied so that it prints no grid on constants, or on ramps.
-
-    The weights in use are those stored, projected by :func:`tying`, so that no training can leave the condition;
-    one bias serves all phases. Starts from ICNR."""
+    """The convolution before a pixel shuffle, tied so that it prints no grid on constants, or on ramps. The
+    weights in use are those stored, projected by :func:`tying`, so that no training can leave the condition; one
+    bias serves all phases. Starts from ICNR."""
 
     bias: nn.Parameter
 
@@ -79,9 +78,6 @@ class TiedConv2d(Folding, nn.Conv2d):
         taps = (taps.to(exact) @ projection).to(taps.dtype)
         bias = self.bias.unflatten(0, (-1, area)).mean(dim=1)
         return taps.unflatten(2, (area, *size)).transpose(1, 2).flatten(0, 1), bias.repeat_interleave(area)
-
-
-_conv = partial(nn.Conv2d, kernel_size=3, padding=1)
 
 
 def _subpixel(width: int, out: int, scale: int, icnr: bool = False) -> nn.Sequential:

@@ -35,22 +35,20 @@ class Interpolation(nn.Module):
         return upsample(lr, self.scale, self.interpolation).clamp(0, 1)
 
 
-class Around(nn.Module):
-    """What is put around a whole network."""
-
+class _Around(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
 
-class PerChannel(Around):
+class PerChannel(_Around):
     """A gray-to-gray network applied to R, G and B in turn and merged: the lecture's final model."""
 
     def forward(self, lr: Tensor) -> Tensor:
         return self.model(split_channels(lr)).unflatten(0, lr.shape[:2]).squeeze(2)
 
 
-class LumaOnly(Around):
+class LumaOnly(_Around):
     """Full-range luma through a gray-to-gray network, chroma by bicubic, as most papers do it."""
 
     def forward(self, lr: Tensor) -> Tensor:
@@ -60,7 +58,7 @@ class LumaOnly(Around):
         return from_ycbcr(torch.cat([luma, chroma], dim=1), limited=False)
 
 
-class SelfEnsemble(Around):
+class SelfEnsemble(_Around):
     """The mean over 8 flips and rotations of the input, each turned back (Timofte et al. 2016); 8x the cost."""
 
     def forward(self, lr: Tensor) -> Tensor:
@@ -72,7 +70,7 @@ class SelfEnsemble(Around):
         return total / 8
 
 
-class Consistent(Around):
+class Consistent(_Around):
     """A network whose output, shrunk again by bicubic, gives the input: projected onto all pictures that do, which
     brings it no farther from the original where that is one of them. Clamping may undo a little of it."""
 
@@ -102,8 +100,7 @@ def upscaler(
         trunk, features = residual_body(in_channels, width, depth, body), width
     top = HEADS[head](features, out_channels, scale)
     initialise_(trunk, init)
-    if head not in FROM_ICNR:
-        initialise_(top, init)
+    initialise_(top, "default" if head in FROM_ICNR else init)
     for layer in top.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and skip is not None:
             layer.weight.data.mul_(0.1)  # close to the interpolation: the first steps improve on it at once
