@@ -39,7 +39,7 @@ def test_phases_and_their_error():
     ("call", "message"),
     [
         (lambda: phases(torch.zeros(1, 1, 8, 8), 3), "3 does not divide"),
-        (lambda: ripple(Interpolation(), 1, 4, size=8, margin=4), "a margin of 4 leaves nothing of 8 LR pixels"),
+        (lambda: ripple(Interpolation(), 1, 4, margin=12), "a margin of 12 leaves nothing of 24 LR pixels"),
         (lambda: line_excess(torch.zeros(1, 1, 42, 44), 4), "multiples of 4"),
         (lambda: line_excess(torch.zeros(1, 1, 28, 44), 4), "at least 32"),
     ],

@@ -62,7 +62,7 @@ class Batches:
         """LR ``[b, 3, patch / scale, patch / scale]`` and HR ``[b, 3, patch, patch]`` of a step on the device.
 
         b = batch_size / world_size; float32 in [0, 1], LR rounded to 8 bits."""
-        return pair(self.crops(step), self.kernel, self.scale, round_lr=True)
+        return pair(self.crops(step), self.kernel, self.scale)
 
     def crops(self, step: int) -> Tensor:
         """The HR crops of a step on the device: uint8 ``[b, 3, patch, patch]``."""

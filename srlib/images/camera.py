@@ -16,11 +16,6 @@ _LUMA = (16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13,
          49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99)  # fmt: skip
 _CHROMA = (17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99, 24, 26, 56, 99, 99, 99, 99, 99,
            47, 66, 99, 99, 99, 99, 99, 99, *[99] * 32)  # fmt: skip
-BLUR, NOISE, QUALITY = 2.0, 10 / 255, (40, 95)  # the most of each that `photograph` draws
-
-
-def _tables() -> Tensor:
-    return torch.tensor([_LUMA, _CHROMA], dtype=torch.float64).view(2, 8, 8)
 
 
 def _cosines() -> Tensor:
@@ -50,15 +45,14 @@ def noise(x: Tensor, sigma: float | Tensor) -> Tensor:
 
 def jpeg(x: Tensor, quality: float | Tensor) -> Tensor:
     """RGB ``[N, 3, H, W]`` through JPEG of a quality of 1 to 100 (libjpeg's scale) and back, in 8-bit levels.
-
-    Chroma has half the resolution (4:2:0), averaged and drawn through linearly, as libjpeg does. libjpeg differs
+    Chroma has half the resolution (4:2:0), averaged and drawn through linearly, as libjpeg does, which differs
     where a coefficient lies half-way between two steps. Rounding has no gradient."""
     height, width = x.shape[-2:]
     x = F.pad(round_8bit(x), (0, -width % 16, 0, -height % 16), mode="replicate")
     luma, chroma = (255 * to_ycbcr(x, limited=False)).round().split((1, 2), dim=1)
-    luma_table, chroma_table = placed(_tables, (), x.dtype, x.device)
-    luma = _quantised(luma, luma_table, quality)
-    chroma = upsample(_quantised(F.avg_pool2d(chroma, 2).round(), chroma_table, quality), 2, "bilinear")
+    tables = placed(torch.tensor, ((_LUMA, _CHROMA),), x.dtype, x.device).view(2, 8, 8)
+    luma = _quantised(luma, tables[0], quality)
+    chroma = upsample(_quantised(F.avg_pool2d(chroma, 2).round(), tables[1], quality), 2, "bilinear")
     rgb = from_ycbcr(torch.cat([luma, chroma], dim=1) / 255, limited=False)
     return round_8bit(rgb)[..., :height, :width]
 
@@ -76,9 +70,9 @@ def _quantised(levels: Tensor, table: Tensor, quality: float | Tensor) -> Tensor
 
 
 def photograph(hr: Tensor, scale: int) -> Tensor:
-    """LR as a phone might give it, ``[N, 3, H / scale, W / scale]`` in 8-bit levels: blurred, shrunk by bicubic,
-    noisy, a JPEG. Each picture draws its own strengths from PyTorch's generator, mild ones most often."""
-    most, least = QUALITY[1], QUALITY[1] - QUALITY[0]
+    """LR as a phone might give it, ``[N, 3, H / scale, W / scale]`` in 8-bit levels: blurred by up to 2 pixels,
+    shrunk by bicubic, with noise of up to 10 levels, a JPEG of quality 95 to 40. Each picture draws its own
+    strengths from PyTorch's generator, mild ones most often."""
     blurred, noisy, packed = torch.rand(3, len(hr), device=hr.device, dtype=hr.dtype).square()
-    lr = degrade(blur(hr, BLUR * blurred), "bicubic", scale, round_lr=False)
-    return jpeg(noise(lr, NOISE * noisy), (most - least * packed).round())
+    lr = degrade(blur(hr, 2 * blurred), "bicubic", scale, round_lr=False)
+    return jpeg(noise(lr, 10 / 255 * noisy), (95 - 55 * packed).round())

@@ -12,8 +12,7 @@ _MIX = "oc,...chw->...ohw"
 def _ycbcr(limited: bool) -> Tensor:
     """``[3, 7]``, float64: the matrix from RGB to Y, Cb, Cr in [0, 1], its inverse, and what is added."""
     rows = [LUMA_WEIGHTS, (-0.299 / 1.772, -0.587 / 1.772, 0.5), (0.5, -0.587 / 1.402, -0.114 / 1.402)]
-    # In levels: Y in 0..255 and Cb, Cr around 128, or limited to 16..235 and 16..240.
-    levels = [[219.0, 224.0, 224.0], [16.0, 128.0, 128.0]] if limited else [[255.0] * 3, [0.0, 128.0, 128.0]]
+    levels = [[219, 224, 224], [16, 128, 128]] if limited else [[255] * 3, [0, 128, 128]]  # ranges, and the zeros
     scale, offset = torch.tensor(levels, dtype=torch.float64)[:, :, None] / 255
     matrix = torch.tensor(rows, dtype=torch.float64) * scale
     return torch.cat([matrix, torch.linalg.inv(matrix), offset], dim=1)
@@ -32,10 +31,8 @@ def to_gray(rgb: Tensor) -> Tensor:
 
 
 def to_ycbcr(rgb: Tensor, *, limited: bool) -> Tensor:
-    """RGB to YCbCr, ``[..., 3, H, W]``, all three channels scaled so that 1 is level 255.
-
-    ``limited`` maps Y to [16, 235] / 255, as MATLAB's ``rgb2ycbcr`` and most papers of the field do; else it has
-    JPEG's full range. Cb and Cr are centred on 128 / 255."""
+    """RGB to YCbCr, ``[..., 3, H, W]``; 1 is level 255, and Cb and Cr are centred on 128 / 255. ``limited`` maps Y
+    to [16, 235] / 255, as MATLAB's ``rgb2ycbcr`` and most papers do; else it has JPEG's full range."""
     matrix, _, offset = _parts(rgb, limited)
     return torch.einsum(_MIX, matrix, rgb) + offset[..., None]
 

@@ -22,8 +22,8 @@ def placed(make: Callable[..., Tensor], args: tuple, dtype: torch.dtype, device:
 
 
 @torch.compiler.assume_constant_result  # which a function with a cache around it cannot be marked with
-def _constant(make: Callable[..., Tensor], args: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return _placed(make, args, dtype, device)
+def _constant(*key) -> Tensor:
+    return _placed(*key)
 
 
 @lru_cache(maxsize=512)
@@ -50,11 +50,11 @@ INTERPOLATIONS: dict[str, Callable[[Tensor], Tensor]] = {  # kernels of the dist
 
 
 def resize_matrix(size: int, new_size: int, interpolation: str, antialias: bool = True) -> Tensor:
-    """The matrix ``[new_size, size]``, float64, that resamples one axis.
+    """The matrix ``[new_size, size]``, float64, that resamples one axis; pixel centres lie at half-integers.
 
-    Pixel centres lie at half-integers. With ``antialias`` the kernel is stretched when shrinking, as in Pillow and
-    MATLAB's ``imresize``; "nearest", a box, is then the mean over an area. Taps outside are dropped and the rest
-    renormalised, as in Pillow, so rows sum to 1. ValueError for an unknown interpolation or a size below 1."""
+    With ``antialias`` the kernel is stretched when shrinking, as in Pillow and MATLAB's ``imresize``; "nearest", a
+    box, is then the mean over an area. Taps outside are dropped and the rest renormalised, as in Pillow, so rows
+    sum to 1. ValueError for an unknown interpolation or a size below 1."""
     known("interpolation", interpolation, INTERPOLATIONS)
     if size < 1 or new_size < 1:
         raise ValueError(f"sizes must be at least 1, got {size} -> {new_size}")
@@ -71,7 +71,7 @@ def _lecture_matrix(size: int, scale: int) -> Tensor:
     sigma = 2 * scale / 6
     radius = int(4 * sigma + 0.5)
     taps = torch.tensor([exp(-0.5 * (i / sigma) ** 2) for i in range(-radius, radius + 1)], dtype=torch.float64)
-    mirrored = torch.from_numpy(np.pad(np.eye(size), ((radius, radius), (0, 0)), "symmetric"))
+    mirrored = torch.eye(size, dtype=torch.float64)[np.pad(np.arange(size), radius, "symmetric")]
     blur = sum(tap * mirrored[i : i + size] for i, tap in enumerate(taps / taps.sum()))
     return resize_matrix(size, ceil(size / scale), "bilinear", antialias=False) @ blur
 
@@ -116,23 +116,21 @@ def round_8bit(x: Tensor) -> Tensor:
 
 
 def degrade(hr: Tensor, kernel: str, scale: int, *, round_lr: bool) -> Tensor:
-    """The LR picture ``[..., H / scale, W / scale]`` of an HR picture ``[..., H, W]`` in [0, 1].
-
-    ``kernel`` and errors as in :func:`degrade_matrix`. ``round_lr`` rounds to 8 bits, as in an LR file: explicit,
-    since it costs up to 0.1 dB at high PSNR and since papers differ."""
+    """The LR picture ``[..., H / scale, W / scale]`` of an HR picture ``[..., H, W]`` in [0, 1]. ``kernel`` and
+    errors as in :func:`degrade_matrix`. ``round_lr`` rounds to 8 bits, as in an LR file: explicit, since it costs
+    up to 0.1 dB at high PSNR and since papers differ."""
     lr = _apply(hr, degrade_matrix, *((size, kernel, scale) for size in hr.shape[-2:]))
     return round_8bit(lr) if round_lr else lr
 
 
-def _inverse_matrix(size: int, kernel: str, scale: int, reach: int) -> Tensor:
+def _inverse_matrix(size: int, kernel: str, scale: int) -> Tensor:
     inverse = torch.linalg.pinv(degrade_matrix(size * scale, kernel, scale))
     apart = (torch.arange(size * scale)[:, None] // scale - torch.arange(size)).abs()
-    return inverse.masked_fill(apart > reach, 0)
+    return inverse.masked_fill(apart > 8, 0)
 
 
-def least_norm(lr: Tensor, kernel: str, scale: int, reach: int = 8) -> Tensor:
-    """The smallest HR picture (by its squares) that :func:`degrade` shrinks to ``lr``, ``[..., h, w]``.
-
-    By the pseudo-inverse of the matrix of each axis. Its entries fade with the distance; those of more than
-    ``reach`` LR pixels are left out, which for bicubic changes the shrunken picture by 2e-5 of its range."""
-    return _apply(lr, _inverse_matrix, *((size, kernel, scale, reach) for size in lr.shape[-2:]))
+def least_norm(lr: Tensor, kernel: str, scale: int) -> Tensor:
+    """The smallest HR picture (by its squares) that :func:`degrade` shrinks to ``lr``, ``[..., h, w]``: by the
+    pseudo-inverse of each axis's matrix, whose entries fade with the distance; those of more than 8 LR pixels are
+    left out, which for bicubic changes the shrunken picture by 2e-5 of its range."""
+    return _apply(lr, _inverse_matrix, *((size, kernel, scale) for size in lr.shape[-2:]))

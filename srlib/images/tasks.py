@@ -11,12 +11,11 @@ TASKS = {"rgb-rgb": (3, 3), "gray-rgb": (1, 3), "gray-gray": (1, 1)}  # channels
 DEGRADATIONS = (*KERNELS, "real")  # how LR is made: by one of the kernels, or as a phone does
 
 
-def pair(hr_u8: Tensor, kernel: str, scale: int, *, round_lr: bool = True) -> tuple[Tensor, Tensor]:
-    """uint8 ``[N, C, H, W]`` to the training pair ``(lr, hr)`` of floats in [0, 1].
-
-    ``kernel`` is a key of :data:`DEGRADATIONS`; ``real``, for RGB, draws from PyTorch's generator."""
+def pair(hr_u8: Tensor, kernel: str, scale: int) -> tuple[Tensor, Tensor]:
+    """uint8 ``[N, C, H, W]`` to the training pair ``(lr, hr)`` of floats in [0, 1], LR rounded to 8 bits.
+    ``kernel`` is one of :data:`DEGRADATIONS`; ``real``, for RGB, draws from PyTorch's generator."""
     hr = hr_u8.div(255)  # to float in the same pass
-    return photograph(hr, scale) if kernel == "real" else degrade(hr, kernel, scale, round_lr=round_lr), hr
+    return photograph(hr, scale) if kernel == "real" else degrade(hr, kernel, scale, round_lr=True), hr
 
 
 def as_task(lr: Tensor, hr: Tensor, task: str) -> tuple[Tensor, Tensor]:
@@ -27,5 +26,5 @@ def as_task(lr: Tensor, hr: Tensor, task: str) -> tuple[Tensor, Tensor]:
 
 
 def task_pair(hr_u8: Tensor, task: str, kernel: str, scale: int) -> tuple[Tensor, Tensor]:
-    """uint8 RGB ``[N, 3, H, W]`` to input and target of a task, floats in [0, 1]; LR is rounded to 8 bits."""
+    """uint8 RGB ``[N, 3, H, W]`` to input and target of a task: :func:`pair`, then :func:`as_task`."""
     return as_task(*pair(hr_u8, kernel, scale), task)

@@ -23,8 +23,7 @@ Table = dict[str, Tensor]
 
 def passes(take: Callable, model: nn.Module, pairs: Iterable[tuple[Tensor, Tensor]], device: Any) -> list:
     """``take(lr, output, target)`` for each ``(lr, target)`` on the device, the output clamped to [0, 1]."""
-    model = model.to(device)
-    with in_use(model), exact_float32():
+    with in_use(model.to(device)), exact_float32():
         bar = tqdm(pairs, unit="pass", leave=False, delay=2, disable=None)
         return [take(lr, model(lr).float().clamp(0, 1), target) for lr, target in bar]
 
@@ -38,16 +37,14 @@ def chunks(photos: Tensor, task: str, *, kernel: str, scale: int, device: Any) -
         yield both
 
 
-def run_model(model: nn.Module, photos: Tensor, task: str, **how: Any) -> tuple[Tensor, Tensor, Tensor]:
+def run_model(model: nn.Module, photos: Tensor, task: str, **how: Any) -> tuple[Tensor, ...]:
     """``(lr, output, target)`` of all photos on the CPU, to be drawn; ``how`` is kernel, scale and device."""
     columns = zip(*passes(lambda *pictures: pictures, model, chunks(photos, task, **how), how["device"]))
-    lr, output, target = (torch.cat(column).cpu() for column in columns)
-    return lr, output, target
+    return tuple(torch.cat(column).cpu() for column in columns)
 
 
 def score(output: Tensor, target: Tensor, *, crop_border: int = 0, perceptual: bool = False) -> Table:
-    """All that tables and ``srlib evaluate`` show, a number per image, for pictures ``[N, 1 or 3, H, W]``.
-
+    """All that tables and ``srlib evaluate`` show, a number per image, for pictures ``[N, 1 or 3, H, W]``:
     ``mse``, ``psnr`` and ``ssim`` of all channels; for RGB also those of ``y_``, the first two of ``cb_`` and
     ``cr_``, ``saturation`` (8-bit levels of chroma) and, with ``perceptual``, ``lpips``."""
     table, colour = {}, output.shape[1] == 3

@@ -25,12 +25,11 @@ def phase_pattern(x: Tensor, period: int) -> Tensor:
     return (means - means.mean(dim=2, keepdim=True)).unflatten(2, (period, period))
 
 
-def ripple(model: nn.Module, in_channels: int, scale: int, *, size: int = 24, margin: int = 8) -> float:
-    """The grid that a network prints on a middle gray picture of ``size`` LR pixels a side, in 8-bit levels.
-
-    The standard deviation over the output phases, root mean square over the output channels: zero if and only if a
-    constant stays a constant. ``margin`` LR pixels at the border are left out: it must cover the receptive field.
-    """
+def ripple(model: nn.Module, in_channels: int, scale: int, *, margin: int = 8) -> float:
+    """The grid that a network prints on a middle gray picture of 24 x 24 LR pixels, in 8-bit levels: the standard
+    deviation over the output phases, root mean square over the output channels. Zero if and only if a constant
+    stays one. ``margin`` LR pixels at the border are left out: it must cover the receptive field."""
+    size = 24
     if 2 * margin >= size:
         raise ValueError(f"a margin of {margin} leaves nothing of {size} LR pixels")
     lr = next(model.parameters(), torch.zeros(())).new_full((1, in_channels, size, size), 0.5)
@@ -39,9 +38,8 @@ def ripple(model: nn.Module, in_channels: int, scale: int, *, size: int = 24, ma
         return float(255 * phase_pattern(model(lr)[..., inner, inner], scale).square().mean().sqrt())
 
 
-def _hann(h: int, w: int) -> Tensor:
-    down, across = (torch.hann_window(n, periodic=True, dtype=torch.float64) for n in (h, w))
-    return down[:, None] * across
+def _hann(*shape: int) -> Tensor:
+    return torch.outer(*(torch.hann_window(n, dtype=torch.float64) for n in shape))
 
 
 def power_spectrum(x: Tensor) -> Tensor:
@@ -52,11 +50,10 @@ def power_spectrum(x: Tensor) -> Tensor:
     return torch.fft.fft2((x - x.mean(dim=(1, 2), keepdim=True)) * window).abs().square() / window.square().sum()
 
 
-def _lines(images: Tensor, period: int) -> tuple[Tensor, Tensor, Tensor]:
-    """For each harmonic, ``[harmonics, N]``: power at its bin, mean within one bin, mean of the surroundings.
-
-    These lie 3 to 6 bins away. A photo's upright edges draw a bright cross through zero frequency, so for a
-    harmonic on an axis they are taken along that axis only: else the cross would count as a grid."""
+def _lines(images: Tensor, period: int) -> Tensor:
+    """``[3, harmonics, N]``: power at a harmonic's bin, mean within one bin, mean of the surroundings, 3 to 6 bins
+    away. A photo's upright edges draw a bright cross through zero frequency, so for a harmonic on an axis these
+    are taken along that axis only: else the cross would count as a grid."""
     h, w = images.shape[-2:]
     if h % period or w % period or min(h, w) < 8 * period:
         raise ValueError(f"need sides that are multiples of {period} and at least {8 * period}, got {h} x {w}")
@@ -70,15 +67,13 @@ def _lines(images: Tensor, period: int) -> tuple[Tensor, Tensor, Tensor]:
         patch = power[:, rows[:, None], columns]
         mean = (patch * around).sum(dim=(1, 2)) / around.sum()
         lines.append(torch.stack([patch[:, 6, 6], patch[:, 5:8, 5:8].mean(dim=(1, 2)), mean]))
-    line, near, ring = torch.stack(lines, dim=1)
-    return line, near, ring
+    return torch.stack(lines, dim=1)
 
 
 def line_excess(images: Tensor, period: int) -> Tensor:
-    """How far the spectrum at the grid's frequencies stands above its surroundings, in dB, ``[N]``.
-
-    About -1 to 0 dB for photos and noise (a mean of logarithms lies below the logarithm of the mean), positive
-    with a grid, strongly negative for a smooth interpolation. One picture of 176 pixels scatters by 1 to 2 dB."""
+    """How far the spectrum at the grid's frequencies stands above its surroundings, in dB, ``[N]``: about -1 to 0
+    for photos and noise (a mean of logarithms lies below the logarithm of the mean), positive with a grid,
+    strongly negative for a smooth interpolation. One picture of 176 pixels scatters by 1 to 2 dB."""
     _, line, ring = _lines(images, period)
     return 10 * torch.log10((line + 1e-20) / (ring + 1e-20)).mean(dim=0)
 

@@ -1,8 +1,6 @@
 """Picture quality: PSNR with every convention spelled out, SSIM, and a distance between patches. NCHW floats in
 [0, 1] give one value per image on their device, without waiting for it, in its widest float."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,7 +10,7 @@ from srlib.errors import known
 from srlib.images.color import to_ycbcr
 from srlib.images.degrade import placed
 
-CHANNELS = ("as-is", "y", "y-full", "cb", "cr")
+CHANNELS = {"as-is": None, "y": 0, "y-full": 0, "cb": 1, "cr": 2}  # each with its place in YCbCr
 AVERAGES = ("none", "images", "mse")
 
 
@@ -21,18 +19,9 @@ def wide(x: Tensor) -> Tensor:
     return x.to(widest(x.device))
 
 
-def select_channels(x: Tensor, channels: str) -> Tensor:
-    """What is scored: all channels ``as-is``, limited-range luma ``y`` (the habit of super-resolution papers),
-    full-range luma ``y-full``, or full-range chroma, ``cb`` or ``cr``."""
-    known("channels", channels, CHANNELS)
-    if channels == "as-is":
-        return x
-    place = {"y": 0, "y-full": 0, "cb": 1, "cr": 2}[channels]
-    return to_ycbcr(x, limited=channels == "y")[..., place : place + 1, :, :]
-
-
 def _scored(output: Tensor, target: Tensor, border: int, channels: str) -> list[Tensor]:
     """Both pictures, checked, without their border, in the channels to score; the output clamped to [0, 1]."""
+    known("channels", channels, CHANNELS)
     if output.shape != target.shape or output.ndim != 4:
         shapes = f"{tuple(output.shape)} and {tuple(target.shape)}"
         raise ValueError(f"need two equal shapes [N, C, H, W], got {shapes}")
@@ -40,7 +29,8 @@ def _scored(output: Tensor, target: Tensor, border: int, channels: str) -> list[
     if border < 0 or 2 * border >= min(height, width):
         raise ValueError(f"crop_border {border} leaves nothing of {(height, width)} pixels")
     inner = (..., slice(border, height - border), slice(border, width - border))
-    return [select_channels(x[inner], channels) for x in (output.clamp(0, 1), target)]
+    both, place = [output.clamp(0, 1)[inner], target[inner]], CHANNELS[channels]
+    return both if place is None else [to_ycbcr(x, limited=channels == "y")[:, place : place + 1] for x in both]
 
 
 def mse(output: Tensor, target: Tensor, *, crop_border: int, channels: str) -> Tensor:
@@ -49,9 +39,8 @@ def mse(output: Tensor, target: Tensor, *, crop_border: int, channels: str) -> T
     return (wide(output) - wide(target)).square().mean(dim=(1, 2, 3))
 
 
-def to_decibel(mean_squared_error: Tensor | float, max_value: float | Tensor = 1.0) -> Tensor:
-    """``10 log10(max^2 / mse)``, infinite where the error is zero."""
-    error = mean_squared_error
+def to_decibel(error: Tensor | float, max_value: float | Tensor = 1.0) -> Tensor:
+    """``10 log10(max^2 / mse)``, infinite where the mean squared error is zero."""
     error = wide(error) if isinstance(error, Tensor) else torch.tensor(error, dtype=torch.float64)
     return 20 * torch.log10(torch.as_tensor(max_value, dtype=error.dtype)) - 10 * torch.log10(error)
 
@@ -66,18 +55,19 @@ def psnr(
 ) -> Tensor:  # fmt: skip
     """Peak signal-to-noise ratio in dB; each choice that moves a published number is an argument.
 
-    ``crop_border``: pixels left out along every edge (0, or the scale, in most papers). ``channels``: see
-    :func:`select_channels`. ``average``: ``none`` gives ``[N]``; ``images`` is the mean of the images' decibels;
-    ``mse`` the decibels of their mean MSE, never above it (Jensen's inequality). ``max_value``: the peak;
-    ``"image"``, the largest value within each target, as the lecture describes it, gives no comparable number.
-    The output is clamped to [0, 1] first, as a picture file would."""
+    ``crop_border``: pixels left out along every edge (0, or the scale, in most papers). ``channels``: all
+    ``as-is``, limited-range luma ``y`` (the habit of super-resolution papers), full-range luma ``y-full``, or
+    full-range chroma, ``cb`` or ``cr``. ``average``: ``none`` gives ``[N]``; ``images`` is the mean of the images'
+    decibels; ``mse`` the decibels of their mean MSE, never above it (Jensen's inequality). ``max_value``: the
+    peak; ``"image"``, the largest value within each target, as the lecture describes it, gives no comparable
+    number. The output is clamped to [0, 1] first, as a picture file would."""
     known("average", average, AVERAGES)
-    errors = mse(output, target, crop_border=crop_border, channels=channels)
-    peak: Any = max_value
-    if max_value == "image":
-        if average == "mse":
-            raise ValueError("a peak per image cannot be applied to the mean MSE: use average='images'")
-        peak = _scored(output, target, crop_border, channels)[1].amax(dim=(1, 2, 3))
+    by_image = max_value == "image"
+    if by_image and average == "mse":
+        raise ValueError("a peak per image cannot be applied to the mean MSE: use average='images'")
+    output, target = _scored(output, target, crop_border, channels)
+    errors = (wide(output) - wide(target)).square().mean(dim=(1, 2, 3))
+    peak: Tensor | float = target.amax(dim=(1, 2, 3)) if by_image else float(max_value)
     values = to_decibel(errors.mean() if average == "mse" else errors, peak)
     return values.mean() if average == "images" else values
 
@@ -92,10 +82,9 @@ def _window(window: str, size: int, dtype: torch.dtype) -> Tensor:
 
 
 def ssim_map(output: Tensor, target: Tensor, *, window: str) -> Tensor:
-    """The SSIM index wherever the whole window fits, ``[N, C, H - 10, W - 10]`` (Wang et al. 2004, equation 13).
-
-    ``gaussian``: 11 x 11, sigma 1.5, biased variances. ``uniform``: 7 x 7, sample variances, as in scikit-image.
-    """
+    """The SSIM index wherever the whole window fits (Wang et al. 2004, equation 13). ``gaussian``: 11 x 11, sigma
+    1.5, biased variances, ``[N, C, H - 10, W - 10]``. ``uniform``, as in scikit-image: 7 x 7, sample variances,
+    ``[N, C, H - 6, W - 6]``."""
     known("window", window, ("gaussian", "uniform"))
     bias, dtype = 1.0 if window == "gaussian" else 49 / 48, output.dtype
     down, across = (placed(_window, (window, size, dtype), dtype, output.device) for size in output.shape[-2:])
@@ -118,11 +107,10 @@ def _directions(channels: int) -> Tensor:
 
 
 def patch_distance(output: Tensor, target: Tensor) -> Tensor:
-    """How differently the 7 x 7 patches of two pictures are distributed, ``[N]``, in 8-bit levels.
-
-    The sliced Wasserstein distance (Rabin et al. 2011; Karras et al. 2018): all patches, wherever they lie, are
-    projected on 64 fixed directions without a mean, and the sorted projections compared. It asks whether the
-    output has the texture of photos, not whether that is in its place (Blau and Michaeli 2018: perception)."""
+    """How differently the 7 x 7 patches of two pictures are distributed, ``[N]``, in 8-bit levels: the sliced
+    Wasserstein distance (Rabin et al. 2011; Karras et al. 2018). All patches, wherever they lie, are projected on
+    64 fixed directions without a mean, and the sorted projections compared. It asks whether the output has the
+    texture of photos, not whether that is in its place (Blau and Michaeli 2018: perception)."""
     output, target = _scored(output, target, 0, "as-is")
     kernels = placed(_directions, (output.shape[1],), output.dtype, output.device)
     ours, theirs = (F.conv2d(x, kernels).flatten(2).sort(dim=2).values for x in (output, target))

@@ -21,7 +21,6 @@ class ResidualBlock(nn.Module):
 
 class CollapsibleConv2d(Folding):
     """A 3x3 convolution that trains as two: 3x3 to twice the channels, and 1x1 back (SESR, Bhardwaj et al. 2022).
-
     Both are one linear map, so their kernels are multiplied before they meet the image: no cost in use."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -36,17 +35,15 @@ class CollapsibleConv2d(Folding):
         return (self.squeeze @ self.expand.flatten(1)).unflatten(1, self.expand.shape[1:]), self.bias
 
 
-def plain_body(
-    in_channels: int, width: int, depth: int, batch_norm: bool, dropout: float, leak: float
-) -> nn.Sequential:  # fmt: skip
+def plain_body(channels: int, width: int, depth: int, batch_norm: bool, dropout: float, leak: float) -> nn.Module:
     """The lecture's stack: 5x5 to ``width``, ``depth`` times 3x3, 3x3 to ``width // 2``; after each a ReLU, whose
     slope below zero is ``leak``."""
     layers: list[nn.Module] = []
     for out, kernel in [(width, 5), *[(width, 3)] * depth, (width // 2, 3)]:
-        layers.append(nn.Conv2d(in_channels, out, kernel, padding=kernel // 2))
+        layers.append(nn.Conv2d(channels, out, kernel, padding=kernel // 2))
         bent = nn.LeakyReLU(leak) if leak else nn.ReLU()
         layers += [nn.BatchNorm2d(out)] * batch_norm + [bent] + [nn.Dropout2d(dropout)] * bool(dropout)
-        in_channels = out
+        channels = out
     return nn.Sequential(*layers)
 
 

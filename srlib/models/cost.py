@@ -1,13 +1,15 @@
 """What a network costs: parameters and multiply-adds, layer by layer, and time."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from statistics import median
 from time import perf_counter
 
 import torch
 from torch import Tensor, nn
+
+from srlib.models.folding import folded
 
 
 @contextmanager
@@ -29,8 +31,8 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def layer_table(model: nn.Module, input_shape: Iterable[int]) -> list[dict]:
-    """One row per leaf layer in the order of execution, for one input of ``[N, C, H, W]``; ``multiply_adds`` are
-    those of convolutions, without biases, activations and interpolations, as is usual."""
+    """One row per leaf layer of the folded network in the order of execution, for one input of ``[N, C, H, W]``;
+    ``multiply_adds`` are those of convolutions, without biases, activations and interpolations, as is usual."""
     rows: list[dict] = []
 
     def record(name: str, layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -41,10 +43,11 @@ def layer_table(model: nn.Module, input_shape: Iterable[int]) -> list[dict]:
             row["multiply_adds"] = layer.weight[0].numel() * pixels.numel()
         rows.append(row)
 
-    with in_use(model), ExitStack() as hooks:
-        for name, layer in model.named_modules():
-            if not list(layer.children()):
-                hooks.enter_context(layer.register_forward_hook(partial(record, name)))
+    model = folded(model).eval()  # a copy, which may keep its hooks
+    for name, layer in model.named_modules():
+        if not list(layer.children()):
+            layer.register_forward_hook(partial(record, name))
+    with torch.no_grad():
         model(next(model.parameters(), torch.zeros(())).new_zeros(tuple(input_shape)))
     return rows
 

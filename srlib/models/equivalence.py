@@ -1,15 +1,12 @@
-"""A transposed convolution is a convolution and a pixel shuffle, and back again, exactly. Shi et al. 2016, arXiv
-1609.07009, state the equivalence; here it is as an index map. With stride r and padding p, output row ``r i + a``,
-of phase a, reads input row ``i + j - d`` through tap ``t = r (d - j) + a + p``, where there is one; columns
-likewise. Each of the two has its own :class:`Axis`."""
+"""A transposed convolution is a convolution and a pixel shuffle, and back again, exactly (Shi et al. 2016, arXiv
+1609.07009), by an index map. With stride r and padding p, output row ``r i + a``, of phase a, reads input row
+``i + j - d`` through tap ``t = r (d - j) + a + p``, where there is one; columns likewise. See :class:`Axis`."""
 
 from dataclasses import astuple, dataclass
 from math import prod
 
 import torch
 from torch import Tensor, nn
-
-from srlib.models.folding import with_weights
 
 
 @dataclass
@@ -37,9 +34,9 @@ class Axis:
         return spread.unflatten(-1, (self.taps, self.stride)).flip(-2)
 
 
-def taps_per_phase(kernel: int, stride: int, padding: int = 0) -> list[int]:
+def taps_per_phase(kernel: int, stride: int) -> list[int]:
     """How many taps reach an output pixel of each phase, along an axis: equal if the stride divides the kernel."""
-    return Axis(kernel, stride, padding).split(torch.ones(kernel, dtype=torch.int)).sum(dim=0).tolist()
+    return Axis(kernel, stride).split(torch.ones(kernel, dtype=torch.int)).sum(dim=0).tolist()
 
 
 def to_subpixel_weight(weight: Tensor, rows: Axis, columns: Axis, groups: int = 1) -> Tensor:
@@ -53,7 +50,7 @@ class SubPixelConv(nn.Module):
 
     def __init__(self, conv: nn.Conv2d, rows: Axis, columns: Axis) -> None:
         super().__init__()
-        self.conv, self.rows, self.columns = conv, rows, columns
+        self.conv, self.rows, self.columns, self.area = conv, rows, columns, rows.stride * columns.stride
 
     def forward(self, x: Tensor) -> Tensor:
         rows, columns = self.rows, self.columns
@@ -64,10 +61,10 @@ class SubPixelConv(nn.Module):
 
     def source(self) -> Tensor:
         """Which number of the transposed convolution's weight each number of ``conv.weight`` is; -1 for none."""
-        conv, area = self.conv, self.rows.stride * self.columns.stride
-        shape = (conv.in_channels, conv.out_channels // area // conv.groups, self.rows.kernel, self.columns.kernel)
+        conv, rows, columns = self.conv, self.rows, self.columns
+        shape = (conv.in_channels, conv.out_channels // self.area // conv.groups, rows.kernel, columns.kernel)
         numbers = torch.arange(1, prod(shape) + 1, device=conv.weight.device).view(shape)
-        return to_subpixel_weight(numbers, self.rows, self.columns, conv.groups) - 1
+        return to_subpixel_weight(numbers, rows, columns, conv.groups) - 1
 
     def exists(self) -> Tensor:
         """Which numbers of ``conv.weight`` stand for a tap."""
@@ -75,27 +72,26 @@ class SubPixelConv(nn.Module):
 
 
 def to_subpixel(layer: nn.ConvTranspose2d) -> SubPixelConv:
-    """The convolution and pixel shuffle that compute what a transposed convolution of any geometry computes.
-
-    The twin may hold more numbers than the layer: zeros where a phase has fewer taps than the others, and a bias
-    for each phase. They start equal to the layer; what keeps them so in training is shown on page 04."""
+    """The convolution and pixel shuffle that compute what a transposed convolution of any geometry computes. The
+    twin may hold more numbers than the layer: zeros where a phase has fewer taps than the others, and a bias for
+    each phase. They start equal to the layer; what keeps them so in training is shown on page 04."""
     if not isinstance(layer, nn.ConvTranspose2d):
         raise TypeError(f"only nn.ConvTranspose2d can be converted, got {type(layer).__name__}")
     names = ("kernel_size", "stride", "padding", "output_padding", "dilation")
     rows, columns = (Axis(*numbers) for numbers in zip(*(getattr(layer, name) for name in names)))
     weight = to_subpixel_weight(layer.weight.detach(), rows, columns, layer.groups)
-    bias = None if layer.bias is None else layer.bias.detach().repeat_interleave(rows.stride * columns.stride)
     conv = nn.Conv2d(layer.in_channels, len(weight), (*weight.shape[2:],), groups=layer.groups, device="meta")
-    return SubPixelConv(with_weights(conv, weight, bias), rows, columns)
+    twin = SubPixelConv(conv, rows, columns)
+    conv.weight = nn.Parameter(weight)
+    conv.bias = None if layer.bias is None else nn.Parameter(layer.bias.detach().repeat_interleave(twin.area))
+    return twin
 
 
 def _with_axes(conv: nn.Conv2d, shuffle: nn.PixelShuffle) -> SubPixelConv:
     """The two with their geometry; to be read, not to be run."""
     scale = shuffle.upscale_factor
-    if conv.stride != (1, 1) or conv.dilation != (1, 1):
-        raise ValueError(f"only stride 1 and dilation 1 can be converted, got {conv.stride} and {conv.dilation}")
-    if conv.padding_mode != "zeros":
-        raise ValueError(f"a transposed convolution pads with zeros only, this one with {conv.padding_mode!r}")
+    if (conv.stride, conv.dilation, conv.padding_mode) != ((1, 1), (1, 1), "zeros"):
+        raise ValueError(f"need stride 1, dilation 1 and padding with zeros only to convert it, got {conv}")
     if isinstance(conv.padding, str) or any(p >= k for p, k in zip(conv.padding, conv.kernel_size)):
         raise ValueError(f"padding must be numbers below {conv.kernel_size}, the kernel's, got {conv.padding!r}")
     axes = (Axis(scale * k, scale, scale * (k - 1 - p)) for k, p in zip(conv.kernel_size, conv.padding))
@@ -110,8 +106,8 @@ def to_transposed(layer: SubPixelConv | nn.Sequential) -> nn.ConvTranspose2d:
         layer = _with_axes(*layer)
     if not isinstance(layer, SubPixelConv):
         raise TypeError(f"only a convolution followed by nn.PixelShuffle can be converted, got {layer}")
-    conv, area = layer.conv, layer.rows.stride * layer.columns.stride
-    weight, bias, source = conv.weight.detach(), conv.bias, layer.source()
+    conv, area, source = layer.conv, layer.area, layer.source()
+    weight, bias = conv.weight.detach(), conv.bias
     if bool(weight[source < 0].any()):
         raise ValueError("a weight is not zero where the transposed convolution has no tap")
     if bias is not None and bool(bias.unflatten(0, (-1, area)).diff().any()):
@@ -123,4 +119,6 @@ def to_transposed(layer: SubPixelConv | nn.Sequential) -> nn.ConvTranspose2d:
     )  # fmt: skip
     taps = weight.new_zeros(result.weight.shape)
     taps.view(-1)[source[source >= 0]] = weight[source >= 0]
-    return with_weights(result, taps, None if bias is None else bias.detach()[::area].clone())
+    result.weight = nn.Parameter(taps)
+    result.bias = None if bias is None else nn.Parameter(bias.detach()[::area].clone())
+    return result

@@ -1,19 +1,9 @@
 """Layers that train in a larger form than they are used in, and how they become plain convolutions."""
 
 from copy import deepcopy
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-
-Layer = TypeVar("Layer", nn.Conv2d, nn.ConvTranspose2d)
-
-
-def with_weights(layer: Layer, weight: Tensor, bias: Tensor | None) -> Layer:
-    """A layer made on the meta device, with its numbers."""
-    layer.weight = nn.Parameter(weight)
-    layer.bias = None if bias is None else nn.Parameter(bias)
-    return layer
 
 
 class Folding(nn.Module):
@@ -30,9 +20,10 @@ class Folding(nn.Module):
 
     def folded(self) -> nn.Conv2d:
         """The plain convolution that computes the same."""
-        weight, bias = (part.detach().clone() for part in self.kernel())
+        weight, bias = (nn.Parameter(part.detach().clone()) for part in self.kernel())
         conv = nn.Conv2d(weight.shape[1], len(weight), (*weight.shape[2:],), padding="same", device="meta")
-        return with_weights(conv, weight, bias)
+        conv.weight, conv.bias = weight, bias
+        return conv
 
 
 def folded(model: nn.Module) -> nn.Module:

@@ -10,6 +10,8 @@ from srlib.errors import UsageError, known
 from srlib.images.degrade import placed
 from srlib.models.folding import Folding
 
+_conv = partial(nn.Conv2d, kernel_size=3, padding=1)
+
 
 def icnr_(weight: Tensor, scale: int) -> Tensor:
     """Fill ``[C * scale^2, in, k, k]`` so that the scale^2 sub-kernels of each channel are equal: it starts as
@@ -29,21 +31,19 @@ INITIALISATIONS = {
 
 
 def initialise_(module: nn.Module, scheme: str) -> None:
-    """Initialise all convolutions by one of ``INITIALISATIONS``; biases, if any, become 0."""
+    """Initialise all convolutions by one of ``INITIALISATIONS``; biases become 0."""
     known("initialisation", scheme, INITIALISATIONS)
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and (fill := INITIALISATIONS[scheme]):
             fill(layer.weight)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
 
 def tying(scale: int, kernel: int, order: int) -> Tensor:
     """The projection ``[n, n]``, float64, of the ``[scale^2, kernel, kernel]`` taps of two channels, flattened,
-    onto the nearest under which a constant (order 0), and a ramp too (order 1), comes out as one.
-
-    All phases then have the same sum of taps, and for order 1 the same first moment less place times sum, where
-    place is how far the phase's pixel lies from the middle of its LR pixel."""
+    onto the nearest under which a constant (order 0), and a ramp too (order 1), comes out as one. All phases then
+    have the same sum of taps, and for order 1 the same first moment less place times sum, where place is how far
+    the phase's pixel lies from the middle of its LR pixel."""
     if order not in (0, 1):
         raise ValueError(f"order must be 0 (constants) or 1 (ramps too), got {order}")
     place = (torch.arange(scale, dtype=torch.float64) - (scale - 1) / 2) / scale
@@ -57,10 +57,9 @@ def tying(scale: int, kernel: int, order: int) -> Tensor:
 
 
 class TiedConv2d(Folding, nn.Conv2d):
-    """The convolution before a pixel shuffle, tied so that it prints no grid on constants, or on ramps.
-
-    The weights in use are those stored, projected by :func:`tying`, so that no training can leave the condition;
-    one bias serves all phases. Starts from ICNR."""
+    """The convolution before a pixel shuffle, tied so that it prints no grid on constants, or on ramps. The
+    weights in use are those stored, projected by :func:`tying`, so that no training can leave the condition; one
+    bias serves all phases. Starts from ICNR."""
 
     bias: nn.Parameter
 
@@ -82,7 +81,7 @@ class TiedConv2d(Folding, nn.Conv2d):
 
 
 def _subpixel(width: int, out: int, scale: int, icnr: bool = False) -> nn.Sequential:
-    conv = nn.Conv2d(width, out * scale**2, 3, padding=1)
+    conv = _conv(width, out * scale**2)
     if icnr:
         icnr_(conv.weight, scale)
         nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
@@ -108,10 +107,6 @@ def _transposed(width: int, out: int, scale: int, kernel: int) -> nn.ConvTranspo
     return nn.ConvTranspose2d(width, out, kernel, scale, padding, output_padding=2 * padding - spare)
 
 
-def _resized(width: int, out: int, scale: int, mode: str) -> nn.Sequential:
-    return nn.Sequential(nn.Upsample(scale_factor=scale, mode=mode), nn.Conv2d(width, out, 3, padding=1))
-
-
 HEADS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "subpixel": _subpixel,
     "subpixel-icnr": lambda w, o, s: _subpixel(w, o, s, icnr=True),
@@ -121,7 +116,7 @@ HEADS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "subpixel-2x2": _two_steps,
     "transposed-divisible": lambda w, o, s: _transposed(w, o, s, 3 * s),
     "transposed-overlap": lambda w, o, s: _transposed(w, o, s, 2 * s + 1),
-    "nearest-conv": lambda w, o, s: _resized(w, o, s, "nearest-exact"),
-    "bilinear-conv": lambda w, o, s: _resized(w, o, s, "bilinear"),
+    "nearest-conv": lambda w, o, s: nn.Sequential(nn.Upsample(scale_factor=s, mode="nearest-exact"), _conv(w, o)),
+    "bilinear-conv": lambda w, o, s: nn.Sequential(nn.Upsample(scale_factor=s, mode="bilinear"), _conv(w, o)),
 }
 FROM_ICNR = {"subpixel-icnr", "subpixel-tied", "subpixel-ramp", "subpixel-icnr-box"}  # whatever ``init`` says

@@ -5,10 +5,9 @@ from torch import Tensor, nn
 
 from srlib.errors import UsageError, known
 from srlib.images.color import from_ycbcr, split_channels, to_ycbcr
-from srlib.images.degrade import degrade, least_norm, upsample
+from srlib.images.degrade import degrade, least_norm, resize, upsample
 from srlib.images.tasks import TASKS
 from srlib.models.bodies import BODIES, plain_body, residual_body
-from srlib.models.folding import folded
 from srlib.models.heads import FROM_ICNR, HEADS, initialise_
 
 
@@ -36,37 +35,31 @@ class Interpolation(nn.Module):
         return upsample(lr, self.scale, self.interpolation).clamp(0, 1)
 
 
-class PerChannel(nn.Module):
-    """A gray-to-gray network applied to R, G and B in turn and merged: the lecture's final model."""
-
-    def __init__(self, gray_model: nn.Module) -> None:
-        super().__init__()
-        self.gray_model = gray_model
-
-    def forward(self, lr: Tensor) -> Tensor:
-        return self.gray_model(split_channels(lr)).unflatten(0, lr.shape[:2]).squeeze(2)
-
-
-class LumaOnly(nn.Module):
-    """Full-range luma through a gray-to-gray network, chroma by bicubic, as most papers do it."""
-
-    def __init__(self, gray_model: nn.Module, scale: int = 4) -> None:
-        super().__init__()
-        self.gray_model, self.scale = gray_model, scale
-
-    def forward(self, lr: Tensor) -> Tensor:
-        ycbcr = to_ycbcr(lr, limited=False)
-        luma = self.gray_model(ycbcr[:, :1])
-        chroma = upsample(ycbcr[:, 1:], self.scale).to(luma.dtype)
-        return from_ycbcr(torch.cat([luma, chroma], dim=1), limited=False)
-
-
-class SelfEnsemble(nn.Module):
-    """The mean over 8 flips and rotations of the input, each turned back (Timofte et al. 2016); 8x the cost."""
-
+class _Around(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+
+
+class PerChannel(_Around):
+    """A gray-to-gray network applied to R, G and B in turn and merged: the lecture's final model."""
+
+    def forward(self, lr: Tensor) -> Tensor:
+        return self.model(split_channels(lr)).unflatten(0, lr.shape[:2]).squeeze(2)
+
+
+class LumaOnly(_Around):
+    """Full-range luma through a gray-to-gray network, chroma by bicubic, as most papers do it."""
+
+    def forward(self, lr: Tensor) -> Tensor:
+        luma, chroma = to_ycbcr(lr, limited=False).split((1, 2), dim=1)
+        luma = self.model(luma)
+        chroma = resize(chroma, luma.shape[-2:]).to(luma.dtype)
+        return from_ycbcr(torch.cat([luma, chroma], dim=1), limited=False)
+
+
+class SelfEnsemble(_Around):
+    """The mean over 8 flips and rotations of the input, each turned back (Timofte et al. 2016); 8x the cost."""
 
     def forward(self, lr: Tensor) -> Tensor:
         total = torch.zeros((), device=lr.device)
@@ -77,30 +70,26 @@ class SelfEnsemble(nn.Module):
         return total / 8
 
 
-class Consistent(nn.Module):
-    """A network whose output, shrunk again by ``kernel``, gives the input: projected onto all pictures that do,
-    which brings it no farther from the original where that is one of them. Clamping may undo a little of it."""
-
-    def __init__(self, model: nn.Module, kernel: str = "bicubic") -> None:
-        super().__init__()
-        self.model, self.kernel = model, kernel
+class Consistent(_Around):
+    """A network whose output, shrunk again by bicubic, gives the input: projected onto all pictures that do, which
+    brings it no farther from the original where that is one of them. Clamping may undo a little of it."""
 
     def forward(self, lr: Tensor) -> Tensor:
         hr = self.model(lr)
         scale = hr.shape[-1] // lr.shape[-1]
-        return hr + least_norm(lr - degrade(hr, self.kernel, scale, round_lr=False), self.kernel, scale)
+        return hr + least_norm(lr - degrade(hr, "bicubic", scale, round_lr=False), "bicubic", scale)
 
 
 def upscaler(
     in_channels: int, out_channels: int, *, scale: int = 4, body: str = "residual", width: int = 64,
     depth: int = 3, head: str = "subpixel", skip: str | None = "bicubic", init: str = "default",
-    batch_norm: bool = False, dropout: float = 0.0, leak: float = 0.0, collapsed: bool = False,
-) -> nn.Module:  # fmt: skip
+    batch_norm: bool = False, dropout: float = 0.0, leak: float = 0.0,
+) -> Upscaler:  # fmt: skip
     """A network from its parts; every named model is one call of this. UsageError for an unknown name.
 
     ``body`` is ``plain`` (the lecture's) or a kind of :func:`srlib.models.bodies.residual_body`; ``depth`` counts
     its inner 3x3 layers or its blocks, ``width`` their channels; ``leak`` is the slope of a plain body's ReLUs
-    below zero. ``init`` is for all heads but ``FROM_ICNR``. ``collapsed`` builds what :func:`folded` leaves."""
+    below zero. ``init`` is for all heads but ``FROM_ICNR``."""
     known("head", head, HEADS)
     known("body", body, BODIES)
     if body == "plain":
@@ -111,13 +100,11 @@ def upscaler(
         trunk, features = residual_body(in_channels, width, depth, body), width
     top = HEADS[head](features, out_channels, scale)
     initialise_(trunk, init)
-    if head not in FROM_ICNR:
-        initialise_(top, init)
+    initialise_(top, "default" if head in FROM_ICNR else init)
     for layer in top.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and skip is not None:
             layer.weight.data.mul_(0.1)  # close to the interpolation: the first steps improve on it at once
-    network = Upscaler(trunk, top, scale, skip)
-    return folded(network) if collapsed else network
+    return Upscaler(trunk, top, scale, skip)
 
 
 _LECTURE = {"body": "plain", "width": 64, "depth": 1, "skip": None, "init": "orthogonal"}
