@@ -1,4 +1,5 @@
-"""What lies in a folder: CelebA in a layout that celeba.py knows, or just photos. Nothing is decoded here."""
+"""What lies in a folder: CelebA (Liu, Luo, Wang and Tang, ICCV 2015) as published, or as torchvision and Kaggle
+unpack it, also in part; or just photos. Nothing is decoded here."""
 
 import hashlib
 import os
@@ -7,25 +8,33 @@ import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from srlib.data import celeba
+from PIL import Image
+
+from srlib.data.decode import ALIGNED
 from srlib.data.store import SPLITS
-from srlib.errors import UsageError
+from srlib.errors import DataError, UsageError
 from srlib.files import printable
 
 # Extensions that promise a photo. A file with another one is a photo all the same if its first bytes say so.
 PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".jp2", ".avif",
             ".ppm", ".pgm", ".pbm", ".heic", ".heif", ".tga")  # fmt: skip
 MAGIC = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n|GIF8|II\*\0|MM\0\*|P[56]\n|RIFF....WEBP", re.DOTALL)
+FACES, PARTITIONS = "img_align_celeba", ("list_eval_partition.csv", "list_eval_partition.txt")
+FACE = re.compile(r"(.*/)?\d{6}\.(jpg|png)", re.IGNORECASE)
+ORIGIN = """CelebA comes from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html or \
+https://www.kaggle.com/datasets/jessicali9530/celeba-dataset"""
+Files = Mapping[str, os.DirEntry[str]]  # by their paths relative to a folder, with /
 
 
 class PhotoFile(NamedTuple):
-    """A file to decode: its path relative to the source's root, with /, and what tells that it changed."""
+    """A file to decode, and what tells that it changed."""
 
-    path: str
+    path: str  # relative to the source's root, with /
     split: str
     size: int
     modified: int  # nanoseconds
@@ -50,18 +59,10 @@ def find_source(folder: str | Path) -> Source:
     if not root.is_dir():
         raise UsageError(f'there is no folder {printable(root)}: give a folder of photos, or "sample"')
     try:
-        entries = dict(_walk(root, "", set()))
+        files = dict(_walk(root, "", set()))
     except PermissionError as error:
         raise UsageError(f"{printable(error.filename or root)} cannot be listed: permission denied") from None
-    if found := celeba.layout(root, entries):
-        inside, partition = found
-        table = celeba.read_partition(partition)
-        counts = Counter(table.values())
-        source = Source("celeba", root / inside, published={split: counts[split] for split in SPLITS})
-        here = {entry.name: entry for path, entry in entries.items() if path.rpartition("/")[0] == inside}
-        _sort(here, lambda name: table.get(name.rpartition(".")[0], f"not listed in {partition.name}"), source)
-    else:
-        source = _sort(entries, split_of, Source("folder", root))
+    source = _celeba(root, files) or _sort(files, split_of, Source("folder", root))
     if not source.photos:
         seen = ", ".join(f"{count} {ending}" for ending, count in source.other.most_common(5)) or "nothing"
         unusable = f"; {len(source.bad)} unusable" if source.bad else ""
@@ -70,7 +71,7 @@ def find_source(folder: str | Path) -> Source:
 
 
 def any_folder(root: Path) -> Source:
-    """The photos below a folder, if any, whatever they are. Raises PermissionError."""
+    """The photos below a folder, if any, whatever they are. Raises OSError."""
     return _sort(dict(_walk(root, "", set())), split_of, Source("folder", root))
 
 
@@ -81,6 +82,34 @@ def split_of(path: str) -> str:
     plain = unicodedata.normalize("NFC", path).encode(errors="surrogatepass")
     place = int.from_bytes(hashlib.blake2b(plain, digest_size=8).digest(), "big") / 2**64
     return "train" if place < 0.8 else "val" if place < 0.9 else "test"
+
+
+def read_partition(path: Path) -> dict[str, str]:
+    """CelebA's official split: a photo's name without its extension to "train", "val" or "test".
+
+    UsageError names the first line that is not a name and 0, 1 or 2."""
+    table: dict[str, str] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
+        words = line.replace(",", " ").split()
+        if len(words) == 2 and words[1] in ("0", "1", "2"):
+            table[words[0].rpartition(".")[0]] = SPLITS[int(words[1])]
+        elif words and (number > 1 or words[0] != "image_id"):
+            wrong = f"{line.strip()[:60]!r} is not a photo's name and 0 (train), 1 (validation) or 2 (test)"
+            raise UsageError(f"{printable(path)}, line {number}: {wrong}")
+    if not table:
+        raise UsageError(f"{printable(path)} is empty: {ORIGIN}")
+    return table
+
+
+def fetch(folder: str | Path) -> None:
+    """Download CelebA into ``folder/celeba`` by torchvision, about 1.5 GB. Raises DataError if that fails."""
+    from torchvision.datasets import CelebA
+
+    try:
+        CelebA(str(Path(folder).expanduser()), split="all", download=True)
+    except Exception as error:  # gdown, requests, urllib and torchvision raise types of their own
+        why = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise DataError(f"CelebA was not fetched ({why}). By hand: {ORIGIN}") from error
 
 
 def _walk(folder: Path | str, prefix: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, os.DirEntry[str]]]:
@@ -97,28 +126,63 @@ def _walk(folder: Path | str, prefix: str, seen: set[tuple[int, int]]) -> Iterat
                 yield from _walk(entry.path, f"{prefix}{entry.name}/", seen)
 
 
-def _sort(files: Mapping[str, os.DirEntry[str]], split: Callable[[str], str], source: Source) -> Source:
+def _celeba(root: Path, files: Files) -> Source | None:
+    """CelebA, if these files below ``root`` are that; UsageError where its photos or its partition file lack.
+
+    Photos lie where most files have names like 000001.jpg, best in a folder img_align_celeba; the partition file
+    anywhere below ``root``, or up to two folders above them."""
+    faces = [path for path in files if FACE.fullmatch(path)]
+    partitions = [root / path for path in files if path.endswith(PARTITIONS)]
+    if not faces and partitions:
+        todo = f"put the photos ({FACES}.zip, unpacked) beside it"
+        raise UsageError(f"{printable(partitions[0])} is there, but no photos like 000001.jpg: {todo}; {ORIGIN}")
+    if not faces:
+        return None
+    folders = Counter(path.rpartition("/")[0] for path in faces)
+    inside = max(folders, key=lambda folder: (FACES in folder, folders[folder]))
+    photos = root / inside
+    partitions += [folder / name for folder in photos.parents[:2] for name in PARTITIONS]
+    if partition := next(filter(Path.is_file, partitions), None):
+        table = read_partition(partition)
+        counts = Counter(table.values())
+        source = Source("celeba", photos, published={split: counts[split] for split in SPLITS})
+        here = {entry.name: entry for path, entry in files.items() if path.rpartition("/")[0] == inside}
+        unlisted = f"not listed in {partition.name}"
+        return _sort(here, lambda name: table.get(name.rpartition(".")[0], unlisted), source)
+    if FACES in photos.name or (photos == root and _is_aligned(root / faces[0])):
+        missing = f"{' or '.join(PARTITIONS)}, which says which are for training, validation and test, is missing"
+        raise UsageError(f"{printable(photos)} holds CelebA's photos, but {missing}: put it beside; {ORIGIN}")
+    return None
+
+
+def _is_aligned(file: Path) -> bool:
+    with suppress(OSError), Image.open(file) as image:
+        return image.size == ALIGNED
+    return False
+
+
+def _sort(files: Files, split: Callable[[str], str], source: Source) -> Source:
     """Put files among the photos of a source, the bad ones, or the others; a split may be the reason why not."""
     for path, entry in sorted(files.items()):
         ending = os.path.splitext(entry.name)[1].lower()
         if entry.name.startswith(".") or not (ending in PICTURES or _starts_like_photo(entry)):
             source.other[ending or "without extension"] += 1
             continue
+        chosen = split(path)
         try:
-            found, chosen = entry.stat(), split(path)
+            found = entry.stat()
+            if chosen in SPLITS and not stat.S_ISREG(found.st_mode):
+                chosen = "neither a file nor a folder"
         except OSError as error:
-            source.bad[path] = "a link to nothing" if entry.is_symlink() else f"cannot be read: {error.strerror}"
-            continue
-        if chosen in SPLITS and stat.S_ISREG(found.st_mode):
+            chosen = "a link to nothing" if entry.is_symlink() else f"cannot be read: {error.strerror}"
+        if chosen in SPLITS:
             source.photos.append(PhotoFile(path, chosen, found.st_size, found.st_mtime_ns, found.st_mode))
         else:
-            source.bad[path] = "neither a file nor a folder" if chosen in SPLITS else chosen
+            source.bad[path] = chosen
     return source
 
 
 def _starts_like_photo(entry: os.DirEntry[str]) -> bool:
-    try:
-        with open(entry.path if entry.is_file() else os.devnull, "rb") as file:  # a pipe would be waited for
-            return MAGIC.match(file.read(12)) is not None
-    except OSError:
-        return False
+    with suppress(OSError), open(entry.path if entry.is_file() else os.devnull, "rb") as file:  # pipes wait
+        return MAGIC.match(file.read(12)) is not None
+    return False
