@@ -96,8 +96,8 @@ def read_pairs(files: dict[str, list[Path]], scale: int, device: torch.device) -
                 image = photo_files.read(path).image
             except (BadPhoto, OSError) as error:
                 raise UsageError(f"{path}: not readable as a picture ({error})") from None
-            array = np.atleast_3d(to_rgb(image).convert("RGB" if image.mode.startswith("RGB") else "L"))
-            pictures.append(torch.tensor(array, device=device).permute(2, 0, 1)[None].float() / 255)
+            pixels = np.asarray(to_rgb(image).convert("RGB" if image.mode.startswith("RGB") else "L"))
+            pictures.append(torch.tensor(np.atleast_3d(pixels)).permute(2, 0, 1)[None].to(device) / 255)
         hr, lr = pictures
         if hr.shape[-2:] != (scale * lr.shape[-2], scale * lr.shape[-1]):
             raise UsageError(f"{name}: HR {tuple(hr.shape[-2:])} is not {scale} times LR {tuple(lr.shape[-2:])}")
