@@ -1,6 +1,7 @@
 """A photo to the squares of 176 x 176 pixels that stand for it in the store, uint8 ``[3, 176, 176]`` RGB."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from math import ceil
 from pathlib import Path
 
@@ -41,14 +42,12 @@ def cut(data: bytes, kind: str, crop: str) -> dict[str, np.ndarray]:
 
 def planned(file: str | Path) -> list[str]:
     """The names that :func:`cut` will give to tiles, by the photo's header alone; none where that is broken."""
-    try:
-        with Image.open(file) as image:
-            exif = Image.Image.getexif(image)  # PNG's own method decodes all pixels
-            turned = exif.get(ORIENTATION, 1) > 4 and image.format != "TIFF"  # which says its turned size already
-            size = image.size[::-1] if turned else image.size
-    except Exception:  # of nearly every type; told when the photo is decoded
-        return []
-    return [f"/{name}" for scale in _scales(size) for name, _, _ in _grid(size, scale, SIDE)]
+    with suppress(Exception), Image.open(file) as image:  # nearly every type; told when the photo is decoded
+        exif = Image.Image.getexif(image)  # PNG's own method decodes all pixels
+        turned = exif.get(ORIENTATION, 1) > 4 and image.format != "TIFF"  # which says its turned size already
+        size = image.size[::-1] if turned else image.size
+        return [f"/{name}" for scale in _scales(size) for name, _, _ in _grid(size, scale, SIDE)]
+    return []
 
 
 def lecture(face: np.ndarray) -> np.ndarray:

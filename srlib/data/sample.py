@@ -25,14 +25,12 @@ class SamplePhoto(NamedTuple):
     file: str  # from the package on
     credit: str
     licence: str
-    source: str
 
     def read(self) -> Image.Image:
         """The photo whole, as RGB. Raises UsageError where its package is not installed."""
         package, _, inside = self.file.partition("/")
         spec = find_spec(package)  # finds it without importing it
-        path = Path(spec.origin or "").parent / inside if spec else Path()
-        if not path.is_file():
+        if not spec or not (path := Path(spec.origin or "").parent / inside).is_file():
             todo = f"pip install --force-reinstall {self.distribution}, or point DATA at a folder of photos"
             raise UsageError(f"{self.name} comes inside {self.distribution}, which is not installed whole: {todo}")
         with Image.open(path) as image:
@@ -40,25 +38,22 @@ class SamplePhoto(NamedTuple):
 
 
 # As the packages state it: in skimage.data's docstrings, in the README of sklearn's photos (its line on the flower
-# names china's photographer, the links there lead to vultilion), inside matplotlib's JPEG.
+# names china's photographer, the links there lead to vultilion), inside matplotlib's JPEG. Where they were found:
+# www.flickr.com/photos/danielbuechele/6061409035, /photos/vultilion/6056698931, /photos/spacexphotos/16511594820,
+# flic.kr/p/r9qvLn (astronaut), commons.wikimedia.org/wiki/File:Grace_Hopper.jpg; the others came with scikit-image.
 PHOTOS = (
-    SamplePhoto("chelsea", "train", "scikit-image", "skimage/data/chelsea.png",
-                "Stefan van der Walt", "CC0", "scikit-image"),
+    SamplePhoto("chelsea", "train", "scikit-image", "skimage/data/chelsea.png", "Stefan van der Walt", "CC0"),
     SamplePhoto("china", "train", "scikit-learn", "sklearn/datasets/images/china.jpg",
-                "danielbuechele", "CC BY 2.0", "https://www.flickr.com/photos/danielbuechele/6061409035/"),
-    SamplePhoto("flower", "train", "scikit-learn", "sklearn/datasets/images/flower.jpg",
-                "vultilion", "CC BY 2.0", "https://www.flickr.com/photos/vultilion/6056698931/"),
+                "danielbuechele", "CC BY 2.0"),
+    SamplePhoto("flower", "train", "scikit-learn", "sklearn/datasets/images/flower.jpg", "vultilion", "CC BY 2.0"),
     SamplePhoto("ihc", "train", "scikit-image", "skimage/data/ihc.png",
-                "Center for Microscopy and Molecular Imaging", "no known restrictions", "scikit-image"),
+                "Center for Microscopy and Molecular Imaging", "no known restrictions"),
     SamplePhoto("grace_hopper", "val", "matplotlib", "matplotlib/mpl-data/sample_data/grace_hopper.jpg",
-                "James S. Davis, United States Navy", "public domain",
-                "https://commons.wikimedia.org/wiki/File:Grace_Hopper.jpg"),
-    SamplePhoto("rocket", "val", "scikit-image", "skimage/data/rocket.jpg",
-                "SpaceX", "public domain", "https://www.flickr.com/photos/spacexphotos/16511594820/"),
-    SamplePhoto("astronaut", "test", "scikit-image", "skimage/data/astronaut.png",
-                "NASA", "public domain", "https://flic.kr/p/r9qvLn"),
+                "James S. Davis, United States Navy", "public domain"),
+    SamplePhoto("rocket", "val", "scikit-image", "skimage/data/rocket.jpg", "SpaceX", "public domain"),
+    SamplePhoto("astronaut", "test", "scikit-image", "skimage/data/astronaut.png", "NASA", "public domain"),
     SamplePhoto("coffee", "test", "scikit-image", "skimage/data/coffee.png",
-                "Rachel Michetti, courtesy of Pikolo Espresso Bar", "CC0", "scikit-image"),
+                "Rachel Michetti, courtesy of Pikolo Espresso Bar", "CC0"),
 )  # fmt: skip
 
 
