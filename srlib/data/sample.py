@@ -40,7 +40,7 @@ class SamplePhoto(NamedTuple):
 # As the packages state it: in skimage.data's docstrings, in the README of sklearn's photos (its line on the flower
 # names china's photographer, the links there lead to vultilion), inside matplotlib's JPEG. Where they were found:
 # www.flickr.com/photos/danielbuechele/6061409035, /photos/vultilion/6056698931, /photos/spacexphotos/16511594820,
-# flic.kr/p/r9qvLn (astronaut), commons.wikimedia.org/wiki/File:Grace_Hopper.jpg; the others came with scikit-image.
+# flic.kr/p/r9qvLn (astronaut), commons.wikimedia.org/wiki/File:Grace_Hopper.jpg; the others: scikit-image.
 PHOTOS = (
     SamplePhoto("chelsea", "train", "scikit-image", "skimage/data/chelsea.png", "Stefan van der Walt", "CC0"),
     SamplePhoto("china", "train", "scikit-learn", "sklearn/datasets/images/china.jpg",
