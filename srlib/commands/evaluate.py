@@ -116,7 +116,7 @@ def main(args: argparse.Namespace) -> int:
     task, scale = "rgb-rgb", TrainConfig.scale
     network: nn.Module = Interpolation("bicubic", scale)
     if args.model != "bicubic":
-        network, config = load_model(Path(args.model), device)
+        network, config = load_model(Path(args.model).expanduser(), device)
         task, scale = config.task, config.scale
         if config.kernel != args.kernel:
             print(f"note: {args.model} was trained on LR by {config.kernel!r}, scored here on {args.kernel!r}")

@@ -3,6 +3,7 @@
 import argparse
 from dataclasses import fields
 from importlib.util import find_spec
+from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, get_args, get_type_hints
 
@@ -49,7 +50,7 @@ def _add(parser: argparse.ArgumentParser, name: str, hint: Any, help: str, choic
 
 def _start(file: str, config: TrainConfig) -> dict:
     """The weights of a checkpoint; UsageError where it holds another network than the config names."""
-    network, other = load_model(resolve(file))
+    network, other = load_model(Path(file).expanduser())
     for name in ("model", "task", "scale", "options"):
         if (theirs := getattr(other, name)) != (ours := getattr(config, name)):
             raise UsageError(f"--start {file}: its {name} is {theirs!r}, here it is {ours!r}")
