@@ -86,11 +86,9 @@ def main(args: argparse.Namespace) -> int:
         long = (config.steps or 0) >= 2000 or (config.minutes or 0) >= 5
         able = find_spec("triton") is not None and torch.__version__ >= "2.15"  # 2.11 fails on a tied head
         pays = device.type == "cuda" and able and long  # compiling takes half a minute
-        trainer = Trainer(
-            config, store, device=device, precision=precision, init=init,
-            callbacks=[Save(last, args.save_every), Bar()],
-            compile=args.compile == "on" or (args.compile == "auto" and pays),
-        )  # fmt: skip
+        how: dict[str, Any] = {"device": device, "precision": precision, "init": init}
+        how["compile"] = args.compile == "on" or (args.compile == "auto" and pays)
+        trainer = Trainer(config, store, callbacks=[Save(last, args.save_every), Bar()], **how)
         if rank == 0:
             print(store.describe())
             print(f"{config.model} {config.task} on {device.type}, {world} process(es), {reason}", flush=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
+from PIL.Image import Resampling
 from tqdm.auto import tqdm
 
 from srlib.data.decode import BadPhoto, to_rgb
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         names end so, or in {COMPARED}, are passed over as outputs of earlier runs: name them yourself for them."""
     add, home = parser.add_argument, os.path.expanduser
     add("photos", nargs="+", metavar="PHOTO", type=home, help="a photo, or a folder of photos")
-    add("--output", metavar="FILE|FOLDER", type=home, help="FILE for one photo, or a FOLDER, made if it is missing")
+    add("--output", metavar="FILE|FOLDER", type=home, help="FILE for one photo, or a FOLDER, made if missing")
     add("--model", default="base", metavar="FILE|NAME", help="FILE, RUNS/NAME/model.pt, small, base or base-real")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--scale", type=int, metavar="N", help="so many times as large: 2, 3 or 4")
@@ -88,7 +89,7 @@ def _enlarge(photo: Path, outputs: list[Path], enlarger: Enlarger, args: argpars
     photo_files.suit(picture, outputs[0], size)
     enlarged = enlarger.image(picture.image)
     if size != enlarged.size:
-        enlarged = enlarged.resize(size, Image.Resampling.BICUBIC)  # the course's own kernel, in less memory
+        enlarged = enlarged.resize(size, Resampling.BICUBIC)  # the course's own kernel, in less memory
     photo_files.write(enlarged, outputs[0], picture.options)
     for path in outputs[1:]:
         model = Path(args.model)
@@ -106,17 +107,17 @@ def _compared(photo: Image.Image, enlarged: Image.Image, label: str) -> Image.Im
     energy = np.diff(gray, axis=0, prepend=gray[:1]) ** 2 + np.diff(gray, axis=1, prepend=gray[:, :1]) ** 2
     window, step = (min(WINDOW, photo.height), min(WINDOW, photo.width)), WINDOW // 4
     means = torch.nn.functional.avg_pool2d(torch.from_numpy(energy)[None], window, stride=step)[0]
-    top, left = (step * int(place) for place in np.unravel_index(int(means.argmax()), means.shape))
+    top, left = (step * place for place in divmod(int(means.argmax()), means.shape[1]))
     box, scale = (left, top, left + window[1], top + window[0]), enlarged.width / photo.width
     ours = to_rgb(enlarged.crop((scale * box[0], scale * box[1], scale * box[2], scale * box[3])))
-    panels = {name: photo.resize(ours.size, Image.Resampling[name.upper()], box) for name in ("nearest", "bicubic")}
+    panels = {name: photo.resize(ours.size, Resampling[name.upper()], box) for name in ("nearest", "bicubic")}
     panels[label] = ours
     width, height = (max(1, PANEL // max(ours.size)) * side for side in ours.size)
     sheet = Image.new("RGB", (3 * width + 4 * GAP, height + STRIP + GAP), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(18)
     for x, (name, panel) in zip(range(GAP, sheet.width, width + GAP), panels.items()):
         draw.text((x, STRIP / 2), name, "black", font, anchor="lm")
-        sheet.paste(panel.resize((width, height), Image.Resampling.NEAREST), (x, STRIP))
+        sheet.paste(panel.resize((width, height), Resampling.NEAREST), (x, STRIP))
     return sheet
 
 

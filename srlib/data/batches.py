@@ -15,13 +15,11 @@ from srlib.images.tasks import pair
 
 @dataclass(eq=False)
 class Batches:
-    """Random crops of one split and their LR.
+    """Random crops of one split and their LR. UsageError for an argument out of its range.
 
     Photos are drawn without replacement, epoch after epoch; each crop lies on a multiple of the scale, so that its
     LR pixels are whole, and is mirrored with probability 1/2. A batch depends on the arguments and the step alone,
-    not on how photos are held or how many processes share the work; ``kernel="real"`` also draws from PyTorch's
-    generator. UsageError for an argument out of its range.
-    """
+    not on how photos are held or how many ranks there are; "real" LR also draws from PyTorch's generator."""
 
     store: Store
     split: str
@@ -58,9 +56,8 @@ class Batches:
         return [part[self.rank :: self.world_size] for part in (chosen, top, left, random.random(size) < 0.5)]
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """LR ``[b, 3, patch / scale, patch / scale]`` and HR ``[b, 3, patch, patch]`` of a step on the device.
-
-        b = batch_size / world_size; float32 in [0, 1], LR rounded to 8 bits."""
+        """LR ``[b, 3, patch / scale, patch / scale]`` and HR ``[b, 3, patch, patch]`` of a step on the device:
+        float32 in [0, 1], LR rounded to 8 bits; b = batch_size / world_size."""
         return pair(self.crops(step), self.kernel, self.scale, round_lr=True)
 
     def crops(self, step: int) -> Tensor:

@@ -76,18 +76,16 @@ def any_folder(root: Path) -> Source:
 
 
 def split_of(path: str) -> str:
-    """The split of a photo in any folder, by a hash of its relative path: 80 % train, 10 % val, 10 % test.
-
-    So a photo stays where it is however the folder grows. Systems agree on Unicode's composed form (NFC)."""
+    """The split of a photo in any folder, by a hash of its relative path: 80 % train, 10 % val, 10 % test. So it
+    stays there however the folder grows. Systems agree on Unicode's composed form (NFC)."""
     plain = unicodedata.normalize("NFC", path).encode(errors="surrogatepass")
     place = int.from_bytes(hashlib.blake2b(plain, digest_size=8).digest(), "big") / 2**64
     return "train" if place < 0.8 else "val" if place < 0.9 else "test"
 
 
 def read_partition(path: Path) -> dict[str, str]:
-    """CelebA's official split: a photo's name without its extension to "train", "val" or "test".
-
-    UsageError names the first line that is not a name and 0, 1 or 2."""
+    """CelebA's official split: a photo's name without its extension to "train", "val" or "test". UsageError names
+    the first line that is not a name and 0, 1 or 2."""
     table: dict[str, str] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
         words = line.replace(",", " ").split()
@@ -127,10 +125,8 @@ def _walk(folder: Path | str, prefix: str, seen: set[tuple[int, int]]) -> Iterat
 
 
 def _celeba(root: Path, files: Files) -> Source | None:
-    """CelebA, if these files below ``root`` are that; UsageError where its photos or its partition file lack.
-
-    Photos lie where most files have names like 000001.jpg, best in a folder img_align_celeba; the partition file
-    anywhere below ``root``, or up to two folders above them."""
+    """CelebA, if the files below ``root`` hold it: photos where most names are like 000001.jpg, best in a folder
+    img_align_celeba; the partition file anywhere, or up to two folders above. UsageError for one of them alone."""
     faces = [path for path in files if FACE.fullmatch(path)]
     partitions = [root / path for path in files if path.endswith(PARTITIONS)]
     if not faces and partitions:
