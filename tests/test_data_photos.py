@@ -14,8 +14,7 @@ from torch.nn import functional
 from srlib.commands import main
 from srlib.data import open_store, sample
 from srlib.data.build import open_source
-from srlib.data.crops import cut, planned
-from srlib.data.decode import BadPhoto, SmallPhoto
+from srlib.data.decode import BadPhoto, SmallPhoto, cut, planned
 from srlib.data.find import find_source, split_of
 from srlib.errors import UsageError
 

@@ -13,7 +13,7 @@ from photo_files import faces, partition, saved
 
 from srlib.commands import main
 from srlib.data import build, open_store
-from srlib.data.crops import cut
+from srlib.data.decode import cut
 from srlib.errors import DataError, UsageError
 
 

@@ -19,8 +19,7 @@ from filelock import FileLock, Timeout
 from numpy.lib.format import open_memmap
 from tqdm.auto import tqdm
 
-from srlib.data.crops import FLAT, check_crop, cut, detail, planned
-from srlib.data.decode import BadPhoto, SmallPhoto
+from srlib.data.decode import FLAT, BadPhoto, SmallPhoto, check_crop, cut, detail, planned
 from srlib.data.find import Source, find_source
 from srlib.data.sample import open_sample
 from srlib.data.store import IMAGES, RECORD, SIDE, SPLITS, Store, load
@@ -172,10 +171,9 @@ def _decode(source: Source, crop: str, partial: Path) -> dict[str, Any]:
 
 def _arrays(partial: Path, rows: int, photos: int) -> list[np.memmap]:
     """The two arrays as an interrupted build left them, or new ones."""
-    forms = {IMAGES: (np.dtype(np.uint8), (rows, 3, SIDE, SIDE)), STATUS: (PHOTO, (photos,))}
     with suppress(OSError, ValueError):
-        arrays = [np.load(partial / name, mmap_mode="r+") for name in forms]
-        if [(array.dtype, array.shape) for array in arrays] == list(forms.values()):
+        arrays = [np.load(partial / name, mmap_mode="r+") for name in (IMAGES, STATUS)]
+        if [len(array) for array in arrays] == [rows, photos]:
             return arrays
     for name in (STATUS, IMAGES):  # in this order: the first vouches for the second
         (partial / name).unlink(missing_ok=True)
@@ -183,7 +181,7 @@ def _arrays(partial: Path, rows: int, photos: int) -> list[np.memmap]:
     if free < need:  # so that a little stays free
         room = f"{need / 1e6:,.0f} MB in {partial.parent}, where {free / 1e6:,.0f} MB are free"
         raise DataError(f"the store needs {room}: make room, or choose another folder by --runs (in a page: RUNS)")
-    images = open_memmap(partial / IMAGES, "w+", *forms[IMAGES])
+    images = open_memmap(partial / IMAGES, "w+", np.uint8, (rows, 3, SIDE, SIDE))
     if hasattr(os, "posix_fallocate"):  # or else a disk that fills up meanwhile ends the process
         with open(partial / IMAGES, "r+b") as file:
             os.posix_fallocate(file.fileno(), 0, images.offset + images.nbytes)

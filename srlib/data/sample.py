@@ -8,12 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from srlib.data.crops import tiles
+from srlib.data.decode import tiles
 from srlib.data.store import SIDE, SPLITS, Store
 from srlib.errors import UsageError
-
-# Scales and stride. With a stride of 176 three tiles cover 512 pixels, so rows of a table are all but distinct.
-TRAIN_TILES, SCORE_TILES = ((1.0, 0.8, 0.6), SIDE // 2), ((1.0,), SIDE)
 
 
 class SamplePhoto(NamedTuple):
@@ -61,7 +58,9 @@ def open_sample() -> Store:
     """The store of the bundled sample, cut anew each time, in about 0.1 s: a file would be slower to check."""
     cut: dict[tuple[str, str], np.ndarray] = {}
     for photo in PHOTOS:
-        found = tiles(photo.read(), *(TRAIN_TILES if photo.split == "train" else SCORE_TILES))
+        # At a stride of 176 three tiles cover 512 pixels: what is scored is all but distinct.
+        scales, stride = ((1.0, 0.8, 0.6), SIDE // 2) if photo.split == "train" else ((1.0,), SIDE)
+        found = tiles(photo.read(), scales, stride)
         cut |= {(photo.split, f"{photo.name}/{name}"): tile for name, tile in found.items()}
     images = np.ascontiguousarray(np.stack(list(cut.values())))
     digest = hashlib.blake2b(images.data, digest_size=16)
