@@ -61,8 +61,8 @@ def describe(report: dict, name: str) -> str:
     """The summary as a text table."""
     others = [name for name in report["bicubic"] if name not in CHANNELS]
     lines = [f"{report['images']:,} images ({report['data']}, {report['split']}), PSNR in dB"]
-    lines.append(f"{'':28} {'mean of PSNR':>13} {'PSNR of mean':>13} {'mean MSE':>10}")
-    lines[1] += "".join(f"{name:>11}" for name in others)
+    head = f"{'':28} {'mean of PSNR':>13} {'PSNR of mean':>13} {'mean MSE':>10}"
+    lines.append(head + "".join(f"{name:>11}" for name in others))
     row = "{:28} {psnr_mean:13.3f} {psnr_of_mean_mse:13.3f} {mse_mean:10.6f}"
     for who, parts in ((Path(name).name, report["model"]), ("bicubic", report["bicubic"])):
         for channels in filter(parts.get, CHANNELS):

@@ -82,7 +82,7 @@ def main(args: argparse.Namespace) -> int:
     rank, world = ranks.rank_and_world()
     try:
         precision, reason = ranks.gather(choose_precision(device, args.precision))[0]  # one for all
-        store = open_store(args.data, resolve(args.runs), config.crop)
+        store = open_store(args.data, args.runs, config.crop)
         long = (config.steps or 0) >= 2000 or (config.minutes or 0) >= 5
         able = find_spec("triton") is not None and torch.__version__ >= "2.15"  # 2.11 fails on a tied head
         pays = device.type == "cuda" and able and long  # compiling takes half a minute

@@ -70,9 +70,8 @@ def open_source(source: Source, runs: str | Path, crop: str, max_bad: float, ver
             if load(target) is None:  # by now the other may have built it
                 build_store(source, crop, target, max_bad)
                 for other in target.parent.glob(f"{family}-{'[0-9a-f]' * 16}*/"):
-                    with suppress(OSError, ValueError):  # one that was not written whole
-                        made_from = json.loads((other / RECORD).read_bytes())["folder"]
-                        if other != target and made_from == str(root):
+                    with suppress(OSError, ValueError):  # of one that was not written whole
+                        if other != target and json.loads((other / RECORD).read_bytes())["folder"] == str(root):
                             shutil.rmtree(other, ignore_errors=True)
                             print(f"removed {other.name}: the folder has changed since")
         store, verbose = load(target), True
