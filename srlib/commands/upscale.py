@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add, home = parser.add_argument, os.path.expanduser
     add("photos", nargs="+", metavar="PHOTO", type=home, help="a photo, or a folder of photos")
     add("--output", metavar="FILE|FOLDER", type=home, help="FILE for one photo, or a FOLDER, made if missing")
-    add("--model", default="base", metavar="FILE|NAME", help="FILE, RUNS/NAME/model.pt, small, base or base-real")
+    add("--model", default="base", metavar="FILE|NAME", help="a model.pt, NAME in RUNS, small, base or base-real")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--scale", type=int, metavar="N", help="so many times as large: 2, 3 or 4")
     size.add_argument("--width", type=int, metavar="W", help="so many pixels wide, at most 4 times the photo's")
