@@ -14,7 +14,7 @@ PINNED = {  # batch size, patch, seed and more, and what 6 batches of crops and 
     "24efe573a6bd2ac323a81f6fc93ef19b80d26141": ("train", 16, 88, 7, {}),
     "815224f678631c33514ff71c5f0689a4ae37b5b1": ("train", 6, 176, 123456789, {}),
     "a36a38127007377048c3a4b2cecf4aa139c480c8": ("val", 8, 48, 0, {"rank": 1, "world_size": 2}),
-    "9cde09f4ab1d2308a3ec8713fde6f85476ab3c35": ("train", 8, 32, -1, {"flip": False, "scale": 2}),
+    "d40ca5152cd036bd4f965e141bfcced8c921f5b1": ("train", 8, 32, -1, {"scale": 2}),
 }
 
 

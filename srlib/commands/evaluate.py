@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from srlib.data import CROPS, open_store
-from srlib.data.decode import BadPhoto, opened, read
+from srlib.data.decode import BadPhoto, to_rgb
 from srlib.device import choose_device
 from srlib.errors import UsageError
 from srlib.files import write_json
@@ -25,6 +25,7 @@ from srlib.measure.metrics import to_decibel
 from srlib.models import Interpolation, PerChannel, SelfEnsemble
 from srlib.train.checkpoints import load_model
 from srlib.train.config import TrainConfig
+from srlib.upscale import photo_files
 
 CHANNELS = ("rgb", "y", "gray")  # what has PSNR and MSE in a report
 
@@ -47,26 +48,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def summarise(table: dict[str, np.ndarray]) -> dict:
     """The averages of a table over the images that have the number; None for what no image has."""
     mean = {name: float(np.nanmean(column)) for name, column in table.items()}
-    parts: dict[str, Any] = dict.fromkeys(CHANNELS)
+    parts: dict[str, Any] = dict.fromkeys((*CHANNELS, "ssim", "lpips"))
     for channels, prefix in (("rgb" if "saturation" in table else "gray", ""), ("y", "y_")):
         if (mse := mean.get(f"{prefix}mse")) is not None:
             decibels = {"psnr_mean": mean[f"{prefix}psnr"], "psnr_of_mean_mse": float(to_decibel(mse))}
             images = int(np.isfinite(table[f"{prefix}mse"]).sum())
             parts[channels] = {**decibels, "mse_mean": mse, "images": images}
-    told = ("mse", "psnr", "y_", "cb_", "cr_")
-    others = {name: value for name, value in mean.items() if not name.startswith(told)}
-    return parts | {"ssim": None, "lpips": None} | others
+    return parts | {name: mean[name] for name in ("ssim", "lpips", "saturation") if name in mean}
 
 
 def describe(report: dict, name: str) -> str:
     """The summary as a text table."""
     others = [name for name in report["bicubic"] if name not in CHANNELS]
-    head = f"{'':28} {'mean of PSNR':>13} {'PSNR of mean':>13} {'mean MSE':>10}"
     lines = [f"{report['images']:,} images ({report['data']}, {report['split']}), PSNR in dB"]
+    head = f"{'':28} {'mean of PSNR':>13} {'PSNR of mean':>13} {'mean MSE':>10}"
     lines.append(head + "".join(f"{name:>11}" for name in others))
     row = "{:28} {psnr_mean:13.3f} {psnr_of_mean_mse:13.3f} {mse_mean:10.6f}"
     for who, parts in ((Path(name).name, report["model"]), ("bicubic", report["bicubic"])):
-        for channels in [channels for channels in CHANNELS if parts[channels]]:
+        for channels in filter(parts.get, CHANNELS):
             rest = [parts[name] for name in others] if channels != "y" else []
             more = [f"{'-':>11}" if value is None else f"{value:11.4f}" for value in rest]
             lines.append(row.format(f"{who} {channels}", **parts[channels]) + "".join(more))
@@ -94,13 +93,11 @@ def read_pairs(files: dict[str, list[Path]], scale: int, device: torch.device) -
         pictures = []
         for path in paths:
             try:
-                data = path.read_bytes()
-                with opened(data) as image:
-                    gray = image.mode in ("1", "L", "LA", "I", "I;16")
-                array = np.atleast_3d(np.asarray(read(data).convert("L") if gray else read(data)))
+                image = photo_files.read(path).image
             except (BadPhoto, OSError) as error:
                 raise UsageError(f"{path}: not readable as a picture ({error})") from None
-            pictures.append(torch.tensor(array, device=device).permute(2, 0, 1)[None].float() / 255)
+            pixels = np.asarray(to_rgb(image).convert("RGB" if image.mode.startswith("RGB") else "L"))
+            pictures.append(torch.tensor(np.atleast_3d(pixels)).permute(2, 0, 1)[None].to(device) / 255)
         hr, lr = pictures
         if hr.shape[-2:] != (scale * lr.shape[-2], scale * lr.shape[-1]):
             raise UsageError(f"{name}: HR {tuple(hr.shape[-2:])} is not {scale} times LR {tuple(lr.shape[-2:])}")
@@ -119,7 +116,7 @@ def main(args: argparse.Namespace) -> int:
     task, scale = "rgb-rgb", TrainConfig.scale
     network: nn.Module = Interpolation("bicubic", scale)
     if args.model != "bicubic":
-        network, config = load_model(Path(args.model), device)
+        network, config = load_model(Path(args.model).expanduser(), device)
         task, scale = config.task, config.scale
         if config.kernel != args.kernel:
             print(f"note: {args.model} was trained on LR by {config.kernel!r}, scored here on {args.kernel!r}")

@@ -11,7 +11,7 @@ from srlib.upscale import load_network
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a model.pt, NAME of RUNS/NAME/model.pt, or small or base")
+    parser.add_argument("model", metavar="FILE|NAME", help="a model.pt, NAME in RUNS, small, base or base-real")
     parser.add_argument("--onnx", required=True, metavar="FILE", type=Path, help="what to write")
     parser.add_argument("--force", action="store_true", help="overwrite what is there")
     parser.add_argument("--runs", default="runs", help="where networks of your own are looked for by name")

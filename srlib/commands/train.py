@@ -3,6 +3,7 @@
 import argparse
 from dataclasses import fields
 from importlib.util import find_spec
+from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, get_args, get_type_hints
 
@@ -49,7 +50,7 @@ def _add(parser: argparse.ArgumentParser, name: str, hint: Any, help: str, choic
 
 def _start(file: str, config: TrainConfig) -> dict:
     """The weights of a checkpoint; UsageError where it holds another network than the config names."""
-    network, other = load_model(resolve(file))
+    network, other = load_model(Path(file).expanduser())
     for name in ("model", "task", "scale", "options"):
         if (theirs := getattr(other, name)) != (ours := getattr(config, name)):
             raise UsageError(f"--start {file}: its {name} is {theirs!r}, here it is {ours!r}")
@@ -81,15 +82,13 @@ def main(args: argparse.Namespace) -> int:
     rank, world = ranks.rank_and_world()
     try:
         precision, reason = ranks.gather(choose_precision(device, args.precision))[0]  # one for all
-        store = open_store(args.data, resolve(args.runs), config.crop)
+        store = open_store(args.data, args.runs, config.crop)
         long = (config.steps or 0) >= 2000 or (config.minutes or 0) >= 5
         able = find_spec("triton") is not None and torch.__version__ >= "2.15"  # 2.11 fails on a tied head
         pays = device.type == "cuda" and able and long  # compiling takes half a minute
-        trainer = Trainer(
-            config, store, device=device, precision=precision, init=init,
-            callbacks=[Save(last, args.save_every), Bar()],
-            compile=args.compile == "on" or (args.compile == "auto" and pays),
-        )  # fmt: skip
+        how: dict[str, Any] = {"device": device, "precision": precision, "init": init}
+        how["compile"] = args.compile == "on" or (args.compile == "auto" and pays)
+        trainer = Trainer(config, store, callbacks=[Save(last, args.save_every), Bar()], **how)
         if rank == 0:
             print(store.describe())
             print(f"{config.model} {config.task} on {device.type}, {world} process(es), {reason}", flush=True)

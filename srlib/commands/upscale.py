@@ -30,11 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = f"""NAME.jpg becomes NAME_x4.jpg beside it (by --width 1920, NAME_w1920.jpg). JPEG, PNG, WebP
         and TIFF stay what they are, others become PNG. Folders are searched to the bottom; pictures in them whose
         names end so, or in {COMPARED}, are passed over as outputs of earlier runs: name them yourself for them."""
-    add = parser.add_argument
-    add("photos", nargs="+", metavar="PHOTO", type=Path, help="a photo, or a folder of photos")
-    add("--output", metavar="FILE|FOLDER", help="FILE for one photo, or a FOLDER, made if it is missing")
-    names = "a model.pt, NAME of RUNS/NAME/model.pt, or small, base or base-real"
-    add("--model", default="base", metavar="FILE|NAME", help=names)
+    add, home = parser.add_argument, os.path.expanduser
+    add("photos", nargs="+", metavar="PHOTO", type=home, help="a photo, or a folder of photos")
+    add("--output", metavar="FILE|FOLDER", type=home, help="FILE for one photo, or a FOLDER, made if missing")
+    add("--model", default="base", metavar="FILE|NAME", help="a model.pt, NAME in RUNS, small, base or base-real")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--scale", type=int, metavar="N", help="so many times as large: 2, 3 or 4")
     size.add_argument("--width", type=int, metavar="W", help="so many pixels wide, at most 4 times the photo's")
@@ -108,7 +107,7 @@ def _compared(photo: Image.Image, enlarged: Image.Image, label: str) -> Image.Im
     energy = np.diff(gray, axis=0, prepend=gray[:1]) ** 2 + np.diff(gray, axis=1, prepend=gray[:, :1]) ** 2
     window, step = (min(WINDOW, photo.height), min(WINDOW, photo.width)), WINDOW // 4
     means = torch.nn.functional.avg_pool2d(torch.from_numpy(energy)[None], window, stride=step)[0]
-    top, left = (step * int(place) for place in np.unravel_index(int(means.argmax()), means.shape))
+    top, left = (step * place for place in divmod(int(means.argmax()), means.shape[1]))
     box, scale = (left, top, left + window[1], top + window[0]), enlarged.width / photo.width
     ours = to_rgb(enlarged.crop((scale * box[0], scale * box[1], scale * box[2], scale * box[3])))
     panels = {name: photo.resize(ours.size, Resampling[name.upper()], box) for name in ("nearest", "bicubic")}
@@ -122,9 +121,9 @@ def _compared(photo: Image.Image, enlarged: Image.Image, label: str) -> Image.Im
     return sheet
 
 
-def _photos(given: list[Path], ending: str, bad: dict[Path, str]) -> Iterator[tuple[Path, Path]]:
+def _photos(given: list[str], ending: str, bad: dict[Path, str]) -> Iterator[tuple[Path, Path]]:
     """Photos, each with its folder below the one given; what cannot be opened goes into ``bad``, with reasons."""
-    for root in given:
+    for root in map(Path, given):
         if root.is_file():
             yield root, Path()
             continue

@@ -31,7 +31,6 @@ MAX_BAD = 1.0  # percent
 VERSIONS = {"celeba": 1, "folder": 4}  # raised by hand when the same files would give other pixels
 STATUS, PHOTO = "photos.npy", np.dtype([("sha1", "u1", 20), ("done", "u1")])  # done: all its rows are written
 CHUNK = 32  # photos per task of a thread
-SPARE = 64 << 20  # bytes of disk to leave free
 
 
 def open_store(
@@ -72,9 +71,8 @@ def open_source(source: Source, runs: str | Path, crop: str, max_bad: float, ver
             if load(target) is None:  # by now the other may have built it
                 build_store(source, crop, target, max_bad)
                 for other in target.parent.glob(f"{family}-{'[0-9a-f]' * 16}*/"):
-                    with suppress(OSError, ValueError):  # another folder's, or one that was not written whole
-                        made_from = json.loads((other / RECORD).read_bytes())["folder"]
-                        if other != target and made_from == str(root):
+                    with suppress(OSError, ValueError):  # of one that was not written whole
+                        if other != target and json.loads((other / RECORD).read_bytes())["folder"] == str(root):
                             shutil.rmtree(other, ignore_errors=True)
                             print(f"removed {other.name}: the folder has changed since")
         store, verbose = load(target), True
@@ -87,12 +85,12 @@ def open_source(source: Source, runs: str | Path, crop: str, max_bad: float, ver
 
 def build_store(source: Source, crop: str, target: Path, max_bad: float) -> None:
     """Make the store ``target``, or finish it after an interruption. Nobody else may do so at the same time."""
-    partial = target.with_name(target.name + ".partial")
+    partial, folder = target.with_name(f"{target.name}.partial"), {"folder": str(source.root.resolve())}
     try:
         shutil.rmtree(target, ignore_errors=True)  # if it is there, it is damaged
         partial.mkdir(exist_ok=True)
-        (partial / RECORD).write_text(json.dumps({"folder": str(source.root.resolve())}), encoding="utf-8")
-        record = _decode(source, crop, partial)
+        (partial / RECORD).write_text(json.dumps(folder), encoding="utf-8")
+        record = folder | _decode(source, crop, partial)
         bad, total = record["bad"], len(source.photos) + len(source.bad)
         if 100 * len(bad) > max_bad * total:
             what = f"{len(bad):,} of {total:,} photos are bad, more than {max_bad:g} %:\n{_listing(bad, target)}"
@@ -113,12 +111,12 @@ def _decode(source: Source, crop: str, partial: Path) -> dict[str, Any]:
     photos = sorted(source.photos, key=lambda photo: SPLITS.index(photo.split))  # a split's rows lie together
     bad, skipped = dict(source.bad), dict[str, str]()
 
-    def work(chunk: list[int]) -> int:
+    def work(chunk: list[int]) -> None:
         for i in chunk:
-            path, size = photos[i].path, photos[i].size
+            path = photos[i].path
             try:
                 data = (source.root / path).read_bytes()
-                squares = cut(data, source.kind, crop) if len(data) == size else {}
+                squares = cut(data, source.kind, crop) if len(data) == photos[i].size else {}
                 if list(squares) != ends[i]:
                     raise BadPhoto("changed while the store was being built")
                 for row, square in enumerate(squares.values(), first[i]):
@@ -128,7 +126,6 @@ def _decode(source: Source, crop: str, partial: Path) -> dict[str, Any]:
             except (BadPhoto, OSError) as error:
                 reason = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
                 (skipped if isinstance(error, SmallPhoto) else bad)[path] = reason
-        return len(chunk)
 
     # Pillow's remarks on odd files would tear the progress bar; what matters is said in the lists.
     with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor() as pool:
@@ -143,8 +140,8 @@ def _decode(source: Source, crop: str, partial: Path) -> dict[str, Any]:
         chunks = [todo[at : at + CHUNK] for at in range(0, len(todo), CHUNK)]
         with tqdm(total=len(photos), initial=before, unit=" photos", desc="decoding", leave=False) as bar:
             try:
-                for count in pool.map(work, chunks):
-                    bar.update(count)
+                for chunk, _ in zip(chunks, pool.map(work, chunks)):
+                    bar.update(len(chunk))
             except KeyboardInterrupt:
                 print("interrupted: the same command goes on from here")
                 raise
@@ -159,46 +156,44 @@ def _decode(source: Source, crop: str, partial: Path) -> dict[str, Any]:
         photo, content = photos[i], sha1[i].tobytes().hex()
         if source.kind == "folder" and content in seen:  # one file under two names must not be in two splits
             skipped[photo.path] = "the same file as another photo"
-            continue
-        codes[i] = SPLITS.index(photo.split)
-        seen.add(content)
-        digest.update(f"{photo.path}\0{photo.split}\0{content}\n".encode(errors="backslashreplace"))
-    record: dict[str, Any] = {"source": source.kind, "crop": crop, "folder": str(source.root.resolve())}
-    record |= {"fingerprint": digest.hexdigest(), "published": source.published}
-    record["names"] = [photo.path + end for photo, some in zip(photos, ends) for end in some]
+        else:
+            codes[i] = SPLITS.index(photo.split)
+            seen.add(content)
+            digest.update(f"{photo.path}\0{photo.split}\0{content}\n".encode(errors="backslashreplace"))
+    names = [photo.path + end for photo, some in zip(photos, ends) for end in some]
     split = np.repeat(codes, np.diff(first))
     for row in np.flatnonzero(split >= 0) if crop == "tiles" else ():
         if (lost := detail(images[row])) < FLAT:
-            split[row], skipped[record["names"][row]] = -1, f"flat: shrinking takes {lost:.1f} levels from it"
-    record |= {"bad": dict(sorted(bad.items())), "skipped": dict(sorted(skipped.items()))}
-    return record | {"split": split.tolist()}
+            split[row], skipped[names[row]] = -1, f"flat: shrinking takes {lost:.1f} levels from it"
+    record: dict[str, Any] = {"source": source.kind, "crop": crop, "fingerprint": digest.hexdigest()}
+    record |= {"published": source.published, "names": names, "split": split.tolist()}
+    return record | {"bad": dict(sorted(bad.items())), "skipped": dict(sorted(skipped.items()))}
 
 
 def _arrays(partial: Path, rows: int, photos: int) -> list[np.memmap]:
     """The two arrays as an interrupted build left them, or new ones."""
-    forms = {IMAGES: (np.dtype(np.uint8), (rows, 3, SIDE, SIDE)), STATUS: (PHOTO, (photos,))}
     with suppress(OSError, ValueError):
-        arrays = [np.load(partial / name, mmap_mode="r+") for name in forms]
-        if [(array.dtype, array.shape) for array in arrays] == list(forms.values()):
+        arrays = [np.load(partial / name, mmap_mode="r+") for name in (IMAGES, STATUS)]
+        if [len(array) for array in arrays] == [rows, photos]:
             return arrays
     for name in (STATUS, IMAGES):  # in this order: the first vouches for the second
         (partial / name).unlink(missing_ok=True)
-    need, free = rows * 3 * SIDE**2 + SPARE, shutil.disk_usage(partial).free
-    if free < need:
+    need, free = rows * 3 * SIDE**2 + (64 << 20), shutil.disk_usage(partial).free
+    if free < need:  # so that a little stays free
         room = f"{need / 1e6:,.0f} MB in {partial.parent}, where {free / 1e6:,.0f} MB are free"
         raise DataError(f"the store needs {room}: make room, or choose another folder by --runs (in a page: RUNS)")
-    images = open_memmap(partial / IMAGES, "w+", *forms[IMAGES])
+    images = open_memmap(partial / IMAGES, "w+", np.uint8, (rows, 3, SIDE, SIDE))
     if hasattr(os, "posix_fallocate"):  # or else a disk that fills up meanwhile ends the process
         with open(partial / IMAGES, "r+b") as file:
             os.posix_fallocate(file.fileno(), 0, images.offset + images.nbytes)
     return [images, open_memmap(partial / STATUS, "w+", PHOTO, (photos,))]
 
 
-def _listing(reasons: Mapping[str, str], target: Path, title: str = "unreadable", most: int = 20) -> str:
-    """Photos with reasons, a line each; where there are many, all are written to a file beside the store."""
+def _listing(reasons: Mapping[str, str], target: Path, title: str = "unreadable") -> str:
+    """Photos with reasons, a line each; where there are over 20, all are written to a file beside the store."""
     lines = [f"  {printable(name)}: {reason}" for name, reason in reasons.items()]
-    if len(lines) > most:
+    if more := lines[20:]:
         whole = target.with_name(f"{target.name}.{title.replace(' ', '-')}.txt")
         whole.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        lines[most:] = [f"  and {len(lines) - most:,} more, all of them in {whole}"]
+        lines[20:] = [f"  and {len(more):,} more, all of them in {whole}"]
     return "\n".join(lines)

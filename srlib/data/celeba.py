@@ -24,30 +24,30 @@ def layout(root: Path, paths: Iterable[str]) -> tuple[str, Path] | None:
     """CelebA's folder of photos, relative to ``root``, and its partition file, given all files below ``root``.
 
     Photos lie where most files have names like 000001.jpg, best in a folder img_align_celeba; the partition file
-    anywhere below ``root``, or up to two folders above them. None if there is neither; UsageError for one alone.
+    anywhere below ``root``, or up to two folders above them. None if there is neither. UsageError for one alone.
     """
     faces = [path for path in paths if FACE.fullmatch(path)]
-    folders = Counter(path.rpartition("/")[0] for path in faces)
-    inside = max(folders, key=lambda folder: (PHOTOS in folder, folders[folder]), default=None)
-    photos = root / (inside or "")
-    above = [folder / name for folder in photos.parents[:2] for name in PARTITIONS]
     partitions = [root / path for path in paths if path.endswith(PARTITIONS)]
-    partitions += [file for file in above if inside is not None and file.is_file()]
-    if inside is not None and partitions:
-        return inside, partitions[0]
-    if partitions:
+    if not faces and partitions:
         todo = f"put the photos ({PHOTOS}.zip, unpacked) beside it"
         raise UsageError(f"{printable(partitions[0])} is there, but no photos like 000001.jpg: {todo}; {ORIGIN}")
-    if faces and (PHOTOS in photos.name or (photos == root and _is_aligned(root / faces[0]))):
+    if not faces:
+        return None
+    folders = Counter(path.rpartition("/")[0] for path in faces)
+    inside = max(folders, key=lambda folder: (PHOTOS in folder, folders[folder]))
+    photos = root / inside
+    partitions += [folder / name for folder in photos.parents[:2] for name in PARTITIONS]
+    if partition := next(filter(Path.is_file, partitions), None):
+        return inside, partition
+    if PHOTOS in photos.name or (photos == root and _is_aligned(root / faces[0])):
         missing = f"{' or '.join(PARTITIONS)}, which says which are for training, validation and test, is missing"
         raise UsageError(f"{printable(photos)} holds CelebA's photos, but {missing}: put it beside; {ORIGIN}")
     return None
 
 
 def read_partition(path: Path) -> dict[str, str]:
-    """The official split: a photo's name without its extension to "train", "val" or "test".
-
-    UsageError names the first line that is not a name and 0, 1 or 2."""
+    """CelebA's official split: a photo's name without its extension to "train", "val" or "test". UsageError names
+    the first line that is not a name and 0, 1 or 2."""
     table: dict[str, str] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
         words = line.replace(",", " ").split()

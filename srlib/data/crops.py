@@ -1,6 +1,7 @@
 """A photo to the squares of 176 x 176 pixels that stand for it in the store, uint8 ``[3, 176, 176]`` RGB."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from math import ceil
 from pathlib import Path
 
@@ -12,8 +13,6 @@ from srlib.data.store import SIDE
 from srlib.errors import UsageError
 
 CROPS_OF = {"celeba": ("center", "lecture"), "folder": ("center", "tiles")}
-TILE_SCALES = (0.5, 0.25)  # shrunk to a half photos are sharp; a quarter shows more of the scene
-SMALL = 500_000  # pixels of a photo that has been shrunk already, and is sharp at its full size too
 FLAT = 2.0  # levels of :func:`detail` below which a tile, of sky or wall, has nothing to teach
 
 
@@ -25,7 +24,7 @@ def check_crop(crop: str, kind: str) -> None:
 
 
 def cut(data: bytes, kind: str, crop: str) -> dict[str, np.ndarray]:
-    """The squares of a photo, each under what is put behind the photo's name. Raises BadPhoto or SmallPhoto."""
+    """The squares of a photo, each under what is put behind the photo's name. BadPhoto or SmallPhoto."""
     if kind == "celeba":
         face = aligned(data)
         return {"": lecture(face) if crop == "lecture" else face[:, 21 : 21 + SIDE, 1 : 1 + SIDE]}  # of 218 x 178
@@ -41,14 +40,12 @@ def cut(data: bytes, kind: str, crop: str) -> dict[str, np.ndarray]:
 
 def planned(file: str | Path) -> list[str]:
     """The names that :func:`cut` will give to tiles, by the photo's header alone; none where that is broken."""
-    try:
-        with Image.open(file) as image:
-            exif = Image.Image.getexif(image)  # PNG's own method decodes all pixels
-            turned = exif.get(ORIENTATION, 1) > 4 and image.format != "TIFF"  # which says its turned size already
-            size = image.size[::-1] if turned else image.size
-    except Exception:  # of nearly every type; told when the photo is decoded
-        return []
-    return [f"/{name}" for scale in _scales(size) for name, _, _ in _grid(size, scale, SIDE)]
+    with suppress(Exception), Image.open(file) as image:  # nearly every type; told when the photo is decoded
+        exif = Image.Image.getexif(image)  # PNG's own method decodes all pixels
+        turned = exif.get(ORIENTATION, 1) > 4 and image.format != "TIFF"  # which says its turned size already
+        size = image.size[::-1] if turned else image.size
+        return [f"/{name}" for scale in _scales(size) for name, _, _ in _grid(size, scale, SIDE)]
+    return []
 
 
 def lecture(face: np.ndarray) -> np.ndarray:
@@ -82,9 +79,10 @@ def detail(tile: np.ndarray) -> float:
 
 
 def _scales(size: tuple[int, int]) -> list[float]:
-    """A half and a quarter where a tile fits in, else the full size; of a small photo all three."""
-    fitting = [scale for scale in (*TILE_SCALES, 1.0) if round(min(size) * scale) >= SIDE]
-    return fitting if size[0] * size[1] <= SMALL else fitting[:-1] or fitting
+    """A half, where photos are sharp, and a quarter, which shows more of the scene, if a tile fits in, or else the
+    full size; all three of a photo of half a megapixel, which has been shrunk already."""
+    fitting = [scale for scale in (0.5, 0.25, 1.0) if round(min(size) * scale) >= SIDE]
+    return fitting if size[0] * size[1] <= 500_000 else fitting[:-1] or fitting
 
 
 def _grid(size: tuple[int, int], scale: float, stride: int) -> list[tuple[str, int, int]]:

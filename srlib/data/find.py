@@ -7,6 +7,7 @@ import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -20,12 +21,13 @@ from srlib.files import printable
 PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".jp2", ".avif",
             ".ppm", ".pgm", ".pbm", ".heic", ".heif", ".tga")  # fmt: skip
 MAGIC = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n|GIF8|II\*\0|MM\0\*|P[56]\n|RIFF....WEBP", re.DOTALL)
+Files = Mapping[str, os.DirEntry[str]]  # by their paths relative to a folder, with /
 
 
 class PhotoFile(NamedTuple):
-    """A file to decode: its path relative to the source's root, with /, and what tells that it changed."""
+    """A file to decode, and what tells that it changed."""
 
-    path: str
+    path: str  # relative to the source's root, with /
     split: str
     size: int
     modified: int  # nanoseconds
@@ -50,18 +52,18 @@ def find_source(folder: str | Path) -> Source:
     if not root.is_dir():
         raise UsageError(f'there is no folder {printable(root)}: give a folder of photos, or "sample"')
     try:
-        entries = dict(_walk(root, "", set()))
+        files = dict(_walk(root, "", set()))
     except PermissionError as error:
         raise UsageError(f"{printable(error.filename or root)} cannot be listed: permission denied") from None
-    if found := celeba.layout(root, entries):
+    if found := celeba.layout(root, files):
         inside, partition = found
-        table = celeba.read_partition(partition)
+        table, unlisted = celeba.read_partition(partition), f"not listed in {partition.name}"
         counts = Counter(table.values())
         source = Source("celeba", root / inside, published={split: counts[split] for split in SPLITS})
-        here = {entry.name: entry for path, entry in entries.items() if path.rpartition("/")[0] == inside}
-        _sort(here, lambda name: table.get(name.rpartition(".")[0], f"not listed in {partition.name}"), source)
+        here = {entry.name: entry for path, entry in files.items() if path.rpartition("/")[0] == inside}
+        _sort(here, lambda name: table.get(name.rpartition(".")[0], unlisted), source)
     else:
-        source = _sort(entries, split_of, Source("folder", root))
+        source = _sort(files, split_of, Source("folder", root))
     if not source.photos:
         seen = ", ".join(f"{count} {ending}" for ending, count in source.other.most_common(5)) or "nothing"
         unusable = f"; {len(source.bad)} unusable" if source.bad else ""
@@ -70,14 +72,13 @@ def find_source(folder: str | Path) -> Source:
 
 
 def any_folder(root: Path) -> Source:
-    """The photos below a folder, if any, whatever they are. Raises PermissionError."""
+    """The photos below a folder, if any, whatever they are. Raises OSError."""
     return _sort(dict(_walk(root, "", set())), split_of, Source("folder", root))
 
 
 def split_of(path: str) -> str:
-    """The split of a photo in any folder, by a hash of its relative path: 80 % train, 10 % val, 10 % test.
-
-    So a photo stays where it is however the folder grows. Systems agree on Unicode's composed form (NFC)."""
+    """The split of a photo in any folder, by a hash of its relative path: 80 % train, 10 % val, 10 % test. So it
+    stays there however the folder grows. Systems agree on Unicode's composed form (NFC)."""
     plain = unicodedata.normalize("NFC", path).encode(errors="surrogatepass")
     place = int.from_bytes(hashlib.blake2b(plain, digest_size=8).digest(), "big") / 2**64
     return "train" if place < 0.8 else "val" if place < 0.9 else "test"
@@ -97,28 +98,28 @@ def _walk(folder: Path | str, prefix: str, seen: set[tuple[int, int]]) -> Iterat
                 yield from _walk(entry.path, f"{prefix}{entry.name}/", seen)
 
 
-def _sort(files: Mapping[str, os.DirEntry[str]], split: Callable[[str], str], source: Source) -> Source:
+def _sort(files: Files, split: Callable[[str], str], source: Source) -> Source:
     """Put files among the photos of a source, the bad ones, or the others; a split may be the reason why not."""
     for path, entry in sorted(files.items()):
         ending = os.path.splitext(entry.name)[1].lower()
         if entry.name.startswith(".") or not (ending in PICTURES or _starts_like_photo(entry)):
             source.other[ending or "without extension"] += 1
             continue
+        chosen = split(path)
         try:
-            found, chosen = entry.stat(), split(path)
+            found = entry.stat()
+            if chosen in SPLITS and not stat.S_ISREG(found.st_mode):
+                chosen = "neither a file nor a folder"
         except OSError as error:
-            source.bad[path] = "a link to nothing" if entry.is_symlink() else f"cannot be read: {error.strerror}"
-            continue
-        if chosen in SPLITS and stat.S_ISREG(found.st_mode):
+            chosen = "a link to nothing" if entry.is_symlink() else f"cannot be read: {error.strerror}"
+        if chosen in SPLITS:
             source.photos.append(PhotoFile(path, chosen, found.st_size, found.st_mtime_ns, found.st_mode))
         else:
-            source.bad[path] = "neither a file nor a folder" if chosen in SPLITS else chosen
+            source.bad[path] = chosen
     return source
 
 
 def _starts_like_photo(entry: os.DirEntry[str]) -> bool:
-    try:
-        with open(entry.path if entry.is_file() else os.devnull, "rb") as file:  # a pipe would be waited for
-            return MAGIC.match(file.read(12)) is not None
-    except OSError:
-        return False
+    with suppress(OSError), open(entry.path if entry.is_file() else os.devnull, "rb") as file:  # pipes wait
+        return MAGIC.match(file.read(12)) is not None
+    return False

@@ -12,9 +12,6 @@ from srlib.data.crops import tiles
 from srlib.data.store import SIDE, SPLITS, Store
 from srlib.errors import UsageError
 
-# Scales and stride. With a stride of 176 three tiles cover 512 pixels, so rows of a table are all but distinct.
-TRAIN_TILES, SCORE_TILES = ((1.0, 0.8, 0.6), SIDE // 2), ((1.0,), SIDE)
-
 
 class SamplePhoto(NamedTuple):
     """A photo of the sample, whose tiles all go to one split."""
@@ -25,14 +22,12 @@ class SamplePhoto(NamedTuple):
     file: str  # from the package on
     credit: str
     licence: str
-    source: str
 
     def read(self) -> Image.Image:
         """The photo whole, as RGB. Raises UsageError where its package is not installed."""
         package, _, inside = self.file.partition("/")
         spec = find_spec(package)  # finds it without importing it
-        path = Path(spec.origin or "").parent / inside if spec else Path()
-        if not path.is_file():
+        if not spec or not (path := Path(spec.origin or "").parent / inside).is_file():
             todo = f"pip install --force-reinstall {self.distribution}, or point DATA at a folder of photos"
             raise UsageError(f"{self.name} comes inside {self.distribution}, which is not installed whole: {todo}")
         with Image.open(path) as image:
@@ -40,25 +35,22 @@ class SamplePhoto(NamedTuple):
 
 
 # As the packages state it: in skimage.data's docstrings, in the README of sklearn's photos (its line on the flower
-# names china's photographer, the links there lead to vultilion), inside matplotlib's JPEG.
+# names china's photographer, the links there lead to vultilion), inside matplotlib's JPEG. Where they were found:
+# www.flickr.com/photos/danielbuechele/6061409035, /photos/vultilion/6056698931, /photos/spacexphotos/16511594820,
+# flic.kr/p/r9qvLn (astronaut), commons.wikimedia.org/wiki/File:Grace_Hopper.jpg; the others: scikit-image.
 PHOTOS = (
-    SamplePhoto("chelsea", "train", "scikit-image", "skimage/data/chelsea.png",
-                "Stefan van der Walt", "CC0", "scikit-image"),
+    SamplePhoto("chelsea", "train", "scikit-image", "skimage/data/chelsea.png", "Stefan van der Walt", "CC0"),
     SamplePhoto("china", "train", "scikit-learn", "sklearn/datasets/images/china.jpg",
-                "danielbuechele", "CC BY 2.0", "https://www.flickr.com/photos/danielbuechele/6061409035/"),
-    SamplePhoto("flower", "train", "scikit-learn", "sklearn/datasets/images/flower.jpg",
-                "vultilion", "CC BY 2.0", "https://www.flickr.com/photos/vultilion/6056698931/"),
+                "danielbuechele", "CC BY 2.0"),
+    SamplePhoto("flower", "train", "scikit-learn", "sklearn/datasets/images/flower.jpg", "vultilion", "CC BY 2.0"),
     SamplePhoto("ihc", "train", "scikit-image", "skimage/data/ihc.png",
-                "Center for Microscopy and Molecular Imaging", "no known restrictions", "scikit-image"),
+                "Center for Microscopy and Molecular Imaging", "no known restrictions"),
     SamplePhoto("grace_hopper", "val", "matplotlib", "matplotlib/mpl-data/sample_data/grace_hopper.jpg",
-                "James S. Davis, United States Navy", "public domain",
-                "https://commons.wikimedia.org/wiki/File:Grace_Hopper.jpg"),
-    SamplePhoto("rocket", "val", "scikit-image", "skimage/data/rocket.jpg",
-                "SpaceX", "public domain", "https://www.flickr.com/photos/spacexphotos/16511594820/"),
-    SamplePhoto("astronaut", "test", "scikit-image", "skimage/data/astronaut.png",
-                "NASA", "public domain", "https://flic.kr/p/r9qvLn"),
+                "James S. Davis, United States Navy", "public domain"),
+    SamplePhoto("rocket", "val", "scikit-image", "skimage/data/rocket.jpg", "SpaceX", "public domain"),
+    SamplePhoto("astronaut", "test", "scikit-image", "skimage/data/astronaut.png", "NASA", "public domain"),
     SamplePhoto("coffee", "test", "scikit-image", "skimage/data/coffee.png",
-                "Rachel Michetti, courtesy of Pikolo Espresso Bar", "CC0", "scikit-image"),
+                "Rachel Michetti, courtesy of Pikolo Espresso Bar", "CC0"),
 )  # fmt: skip
 
 
@@ -66,7 +58,9 @@ def open_sample() -> Store:
     """The store of the bundled sample, cut anew each time, in about 0.1 s: a file would be slower to check."""
     cut: dict[tuple[str, str], np.ndarray] = {}
     for photo in PHOTOS:
-        found = tiles(photo.read(), *(TRAIN_TILES if photo.split == "train" else SCORE_TILES))
+        # At a stride of 176 three tiles cover 512 pixels: what is scored is all but distinct.
+        scales, stride = ((1.0, 0.8, 0.6), SIDE // 2) if photo.split == "train" else ((1.0,), SIDE)
+        found = tiles(photo.read(), scales, stride)
         cut |= {(photo.split, f"{photo.name}/{name}"): tile for name, tile in found.items()}
     images = np.ascontiguousarray(np.stack(list(cut.values())))
     digest = hashlib.blake2b(images.data, digest_size=16)

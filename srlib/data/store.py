@@ -51,9 +51,8 @@ class Store:
         return torch.from_numpy(self.images[self.rows(split)[:limit]])
 
     def photos(self, split: str, device: torch.device | str = "cpu") -> Tensor:
-        """All photos of a split on a device, uint8 ``[n, 3, 176, 176]``: made once and shared, so only read it.
-
-        On the CPU it is the store's own memory, unless rows without a use lie among those of the split."""
+        """All photos of a split on a device, uint8 ``[n, 3, 176, 176]``: made once and shared, so only read it. On
+        the CPU it is the store's own memory, unless rows without a use lie among those of the split."""
         rows, device = self.rows(split), torch.empty(0, device=device).device  # "cuda" is "cuda:0"
         if (split, device) not in self._held:
             if device.type == "cpu" and len(rows) and rows[-1] - rows[0] == len(rows) - 1:
