@@ -21,33 +21,21 @@ from srlib.measure.grids import power_spectrum
 
 # Okabe and Ito 2008: eight colours that stay apart under every common colour blindness.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#B8A800")
-BRACKETS = re.compile(r"\[[^]]*\]")  # intervals, which tables do not break
 Picture = Tensor | np.ndarray  # [C, H, W] or [H, W], uint8 or float in [0, 1]
 DPI = 100  # one figure pixel per picture pixel and zoom step
-STYLE: dict[Any, Any] = {
-    "figure.dpi": DPI,
-    "figure.figsize": (8.0, 3.6),
-    "figure.constrained_layout.use": True,
-    "axes.prop_cycle": cycler(color=PALETTE),
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.titlesize": 10,
-    "axes.labelsize": 10,
-    "axes.axisbelow": True,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.6,
-    "font.size": 9.5,
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-    "image.interpolation": "nearest",
-    "image.cmap": "gray",
-}
 
 
 def use_style() -> None:
     """Set matplotlib to the style of the series; ``open_page`` calls it."""
-    mpl.rcParams.update(STYLE)
+    mpl.rc("figure", dpi=DPI, figsize=(8.0, 3.6))
+    mpl.rc("figure.constrained_layout", use=True)
+    mpl.rc("axes", prop_cycle=cycler(color=PALETTE), grid=True, axisbelow=True, titlesize=10, labelsize=10)
+    mpl.rc("axes.spines", top=False, right=False)
+    mpl.rc("grid", color="#dddddd", linewidth=0.6)
+    mpl.rc("font", size=9.5)
+    mpl.rc("legend", frameon=False)
+    mpl.rc("lines", linewidth=1.8)
+    mpl.rc("image", interpolation="nearest", cmap="gray")
 
 
 def show(figure: Figure, alt: str) -> None:
@@ -149,12 +137,12 @@ def table(rows: Sequence[Mapping[str, str]], caption: str = "", hidden: Mapping[
     if any(list(row) != lines[0] for row in rows):
         raise ValueError(f"every row needs exactly the columns {', '.join(lines[0])}")
     side = "right" if all(len(cell) <= 24 for line in lines[1:] for cell in line[1:]) else "left"
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    html, plain = f"<caption>{escape(caption)}</caption>" * bool(caption), ""
+    sides, widths = ["left", *[side] * (len(lines[0]) - 1)], [max(map(len, column)) for column in zip(*lines)]
+    html = f"<caption>{escape(caption)}</caption>" * bool(caption)
     for line in lines:
-        tag, sides = "th" if line is lines[0] else "td", ["left", *[side] * (len(line) - 1)]
-        texts = [BRACKETS.sub(lambda part: part[0].replace(" ", "&nbsp;"), escape(text)) for text in line]
+        tag = "th" if line is lines[0] else "td"  # and an interval in brackets is not broken
+        texts = [re.sub(r"\[[^]]*\]", lambda part: part[0].replace(" ", "&nbsp;"), escape(text)) for text in line]
         cells = [f'<{tag} style="text-align:{to}">{text}</{tag}>' for to, text in zip(sides, texts)]
         html += f"<tr>{''.join(cells)}</tr>"
-        plain += "\n" * bool(plain) + "  ".join(map(str.ljust, line, widths)).rstrip()
+    plain = "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
     display.display({"text/html": f"<table>{html}</table>", "text/plain": plain, **hidden}, raw=True)
