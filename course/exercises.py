@@ -19,8 +19,6 @@ from srlib.errors import UsageError
 
 # A check tries an answer on one property after the other: what must be, and whether it is.
 Check = Callable[[Any], Iterator[tuple[str, bool]]]
-FOLDED = re.compile(r"<details>.*?</details>\s*", re.DOTALL)
-
 _entered: dict[str, tuple[float | str | None, str]] = {}
 
 
@@ -139,28 +137,23 @@ def check(key: str, answer: Any) -> bool:
     return True
 
 
-def sheet(page: Any) -> Any:
-    """A page as a work sheet: without solutions, folded texts, outputs and stamp. The page itself is changed."""
-    page.cells = [cell for cell in page.cells if not pages.has_tag(cell, pages.SOLUTION)]
-    for cell in page.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-        else:
-            cell.source = FOLDED.sub("", cell.source).rstrip()
-    page.metadata.pop("srlib", None)
-    return page
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", metavar="OUT", type=Path, help="a folder, new or empty")
 
 
 def main(args: argparse.Namespace) -> int:
-    """Write all pages as work sheets. UsageError: OUT holds files."""
-    if args.out.exists() and not (args.out.is_dir() and not any(args.out.iterdir())):
+    """Write all pages without solutions, folded texts, outputs and stamps. UsageError: OUT holds files."""
+    if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
         raise UsageError(f"{args.out}: needs a new or empty folder, so that nobody's answers are overwritten")
     args.out.mkdir(parents=True, exist_ok=True)
     for name, page in pages.read_all(pages.FOLDER).items():
-        pages.write(args.out / f"{name}.ipynb", sheet(page))
+        page.cells = [cell for cell in page.cells if not pages.has_tag(cell, pages.SOLUTION)]
+        for cell in page.cells:
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = [], None
+            else:
+                cell.source = re.sub(r"<details>.*?</details>\s*", "", cell.source, flags=re.DOTALL).rstrip()
+        page.metadata.pop("srlib", None)
+        pages.write(args.out / f"{name}.ipynb", page)
     print(f"Work sheets: {args.out}")
     return 0
