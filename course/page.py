@@ -4,7 +4,7 @@ import os
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +21,6 @@ from srlib.train.experiments import Trained, train_once
 
 BUDGETS = ("smoke", "quick", "study", "full")
 EXPECTED = ROOT / "expected"
-T = TypeVar("T")
 # nbconvert ignores how JupyterLab folds cells: in a page saved as HTML solutions would stand open. Its class for
 # their tag is all that a script needs; JupyterLab and the site have no such class, and fold by themselves.
 FOLD = """<script>document.addEventListener("DOMContentLoaded", () => {
@@ -46,7 +45,8 @@ class Page:
     precision: torch.dtype
     runs: Path
     store: Store
-    fresh: float = 0.0  # networks trained before this moment are trained again
+    test_split: str  # that the page scores: test, or val where the data holds no test photos
+    fresh: float  # networks trained before this moment are trained again
     ledger: results.Ledger = field(default_factory=dict)
 
     @property
@@ -54,15 +54,9 @@ class Page:
         """Whether the photos are the bundled ones; rows from them are an illustration, not a verdict."""
         return self.data == "sample"
 
-    @property
-    def test_split(self) -> str:
-        """The split that the page scores: test, or val where the data holds no test photos."""
-        return "test" if self.store.counts()["test"] else "val"
-
-    def pick(self, *, smoke: T, quick: T, full: T, study: T | None = None) -> T:
+    def pick(self, *, smoke: Any, quick: Any, full: Any, study: Any = None) -> Any:
         """The value for this budget; a study, the long run on CelebA, takes that of ``full`` if there is none."""
-        values = {"smoke": smoke, "quick": quick, "study": full if study is None else study, "full": full}
-        return values[self.budget]
+        return dict(zip(BUDGETS, (smoke, quick, full if study is None else study, full)))[self.budget]
 
     def train(self, config: TrainConfig, **options: Any) -> Trained:
         """Train, or load the same training from ``runs/`` and say so; options are those of ``train_once``."""
@@ -119,10 +113,10 @@ def open_page(name: str, *, data: str, budget: str, seed: int, device: str, runs
     plots.use_style()
     print(f"budget {budget}, seed {seed}, {where.type}, {reason}")
     print(store.describe())
-    page = Page(name, data, budget, seed, where, precision, folder, store, float(os.environ.get("SRLIB_FRESH", 0)))
-    if page.test_split == "val":
+    if (split := "test" if store.counts()["test"] else "val") == "val":
         print("no test photos here: the page scores the validation photos instead")
-    return page
+    fresh = float(os.environ.get("SRLIB_FRESH", 0))
+    return Page(name, data, budget, seed, where, precision, folder, store, split, fresh)
 
 
 def find_set5(data: str) -> list[torch.Tensor]:
