@@ -41,10 +41,8 @@ STYLE = """<style>
 
 
 class Staircase:
-    """The next PSNR to show, in dB, and all (dB, right) so far.
-
-    Harder by a step after two right answers in a row, easier after a wrong one; before the first wrong one every
-    right answer makes it harder. The step is halved where the direction turns."""
+    """The next PSNR to show, in dB, and all (dB, right) so far. Harder by a step after two right answers in a row,
+    at first after each; easier after a wrong one. The step is halved where the direction turns."""
 
     def __init__(self) -> None:
         self.level, self.step = RULES["start"], RULES["steps"][0]
@@ -111,9 +109,8 @@ def sheet(
     photos: Sequence[Tensor], distort: Mapping[str, Callable[[Tensor, float], Tensor]],
     levels: Sequence[float], seed: int,
 ) -> tuple[Figure, str]:  # fmt: skip
-    """The test on paper: numbered triples, a kind and a level each, and the places of the odd ones.
-
-    ``distort`` maps a kind to a function of a photo ``[3, side, side]`` and a PSNR in dB."""
+    """The test on paper: numbered triples, a kind and a level each, and the places of the odd ones; ``distort``
+    maps a kind to a function of a photo ``[3, side, side]`` and a PSNR in dB."""
     random, triples, key = np.random.default_rng(seed), {}, ""
     asked, white = [(kind, level) for kind in distort for level in levels], torch.ones(3, photos[0].shape[1], 4)
     for number, which in enumerate(random.permutation(len(asked)), start=1):

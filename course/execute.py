@@ -21,9 +21,8 @@ LIMIT = {"smoke": 10 * 60, "quick": 40 * 60, "study": 48 * 3600, "full": 12 * 36
 
 @contextmanager
 def kernels(log: Path, fresh: float = 0.0, precision: str = "auto") -> Iterator[TextIO]:
-    """Set the environment that kernels inherit, and append to ``log``, which is yielded, what goes to stderr.
-
-    Networks trained before ``fresh``, in seconds since 1970, are trained again."""
+    """Set the environment that kernels inherit, and append to ``log``, which is yielded, what goes to stderr;
+    networks trained before ``fresh``, in seconds since 1970, are trained again."""
     before, stderr = dict(os.environ), os.dup(2)
     for name in ("SRLIB_BUDGET", "MPLBACKEND", "JUPYTER_PATH"):
         os.environ.pop(name, None)  # the test runner's, no figures, other kernels

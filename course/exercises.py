@@ -80,9 +80,8 @@ def reveal(key: str, truth: Any) -> None:
 
 
 def ask(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What the reader's function returns; an error in it is the reader's to see.
-
-    NotTried: it returns None. Refused: it is no function, or changes what it is given."""
+    """What the reader's function returns; an error in it is the reader's to see. NotTried: it returns None.
+    Refused: it is no function, or changes what it is given."""
     if not callable(function):
         raise Refused("the answer must be a function: its name alone, without parentheses")
     words = [f"a tensor {list(a.shape)}" if isinstance(a, Tensor) else reprlib.repr(a) for a in arguments]
@@ -112,8 +111,7 @@ def number(truth: float, tolerance: float, hint: str) -> Check:
 
 def check(key: str, answer: Any) -> bool:
     """Say whether an answer, a value or a function, is right, or the first property that it lacks; no solution.
-
-    ``key`` is an entry of ``CHECKS`` in ``course/checks/page_NN.py``, NN being what it starts with."""
+    ``key`` is that of the check among ``CHECKS`` in ``course/checks/page_NN.py``, NN being what it starts with."""
     judge: Check = import_module(f"course.checks.page_{key[:2]}").CHECKS[key]
     passed = False
     try:

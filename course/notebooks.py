@@ -40,9 +40,8 @@ def write(path: Path, notebook: Any) -> None:
 
 
 def select(asked: list[str] | None) -> list[str]:
-    """The pages that are asked for by number or name, all without, in reading order.
-
-    UsageError where one is not there or has other parameters than the five, of which papermill would only warn."""
+    """The pages that are asked for by number or name, all without, in reading order. UsageError where one is not
+    there or has other parameters than the five, of which papermill would only warn."""
     known = {word: name for name in NAMES for word in (name, name[:2], name[1])}
     if unknown := set(asked or ()) - known.keys():
         raise UsageError(f"no page {', '.join(sorted(unknown))}: choose from {', '.join(n[:2] for n in NAMES)}")

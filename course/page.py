@@ -64,18 +64,16 @@ class Page:
         return train_once(config, self.store, self.runs, **options)
 
     def record(self, key: str, value: float | int | str | bool, unit: str = "") -> None:
-        """Put a headline number into the ledger, anew where a cell is run again.
-
-        ValueError: the key does not start with the page's number, as "02.gain" does."""
+        """Put a headline number into the ledger, anew where a cell is run again; ValueError where its key does not
+        start with the page's number, as "02.gain" does."""
         if not key.startswith(f"{self.name[:2]}."):
             raise ValueError(f"key {key!r} must start with {self.name[:2]}.")
         value = value.item() if isinstance(value, np.generic | torch.Tensor) else value
         self.ledger[key] = {"value": round(value, 6) if isinstance(value, float) else value, "unit": unit}
 
     def claim(self, text: str, ok: bool, detail: str = "") -> None:
-        """State what training is expected to show; AssertionError where it is asserted and does not hold.
-
-        It is asserted on the sample from ``quick`` on, reported on other data, and not decided at ``smoke``."""
+        """State what training is expected to show: asserted (AssertionError) on the sample from ``quick`` on,
+        reported on other data, and not decided at ``smoke``."""
         if self.budget == "smoke":
             print(f"{text}: not decided at smoke")
             return

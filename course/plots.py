@@ -61,9 +61,8 @@ def as_array(picture: Picture) -> np.ndarray:
 def gallery(
     pictures: Sequence[Picture], captions: Sequence[str], *, zoom: int = 1, columns: int = 0, title: str = ""
 ) -> Figure:
-    """Pictures of one size, each pixel drawn as ``zoom`` x ``zoom`` screen pixels, with a caption under each.
-
-    Captions may hold line breaks; ``columns`` = 0 puts all into one row."""
+    """Pictures of one size, each pixel drawn as ``zoom`` x ``zoom`` screen pixels, with a caption, which may hold
+    line breaks, under each; ``columns`` = 0 puts all into one row."""
     arrays = [as_array(p) for p in pictures]
     if len(arrays) != len(captions):
         raise ValueError(f"{len(arrays)} pictures need as many captions, got {len(captions)}")
@@ -130,9 +129,8 @@ def spectrum_picture(picture: Tensor) -> Tensor:
 
 
 def table(rows: Sequence[Mapping[str, str]], caption: str = "", hidden: Mapping[str, Any] = {}) -> None:
-    """Display rows of texts as a table whose first column is a label; the keys of the first row are the columns.
-
-    ``hidden`` goes into the output unseen, by its MIME type. ValueError: a row has other columns."""
+    """Display rows of texts as a table whose first column is a label, and unseen, by MIME type, what is
+    ``hidden``. The keys of the first row are the columns; ValueError: a row has others."""
     lines = [list(rows[0]), *(list(row.values()) for row in rows)]
     if any(list(row) != lines[0] for row in rows):
         raise ValueError(f"every row needs exactly the columns {', '.join(lines[0])}")

@@ -1,6 +1,5 @@
 """Can anyone see a grid? What two published models of the eye say, and a test that a reader takes in the page."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,14 +40,13 @@ def castle(frequency: float, luminance: float) -> float:
     return float(np.exp(np.interp(np.log(frequency), np.log(list(CASTLE)), np.log(list(CASTLE.values())))))
 
 
-MODELS: dict[str, Callable[[float, float], float]] = {"Barten 2003": barten, "castleCSF 2024": castle}
+MODELS = {"Barten 2003": barten, "castleCSF 2024": castle}
 
 
 @dataclass(frozen=True)
 class Screen:
-    """An sRGB screen: 24 inches, 1920 x 1080, seen from 60 cm, unless said otherwise.
-
-    ``white`` is its luminance in cd/m^2, ``zoom`` the screen pixels to a pixel of the picture."""
+    """An sRGB screen: 24 inches, 1920 x 1080, seen from 60 cm, unless said otherwise; ``white`` is its luminance
+    in cd/m^2, ``zoom`` the screen pixels to a pixel of the picture."""
 
     pixels_per_degree: float = 37.8
     white: float = 200.0
@@ -84,9 +82,7 @@ def size(pattern: list[list[int]]) -> float:
 
 
 def staircase() -> None:
-    """Display the test: which of two squares has a grid?
-
-    Three right answers make it fainter, a wrong one stronger, which settles where 79 % are right (Levitt 1971).
-    It runs in the browser alone and keeps nothing."""
+    """Display the test: which of two squares has a grid? Three right answers make it fainter, a wrong one
+    stronger, which settles where 79 % are right (Levitt 1971). It runs in the browser alone and keeps nothing."""
     rungs = [{"name": name, "size": size(pattern), "pattern": pattern} for name, pattern in RUNGS.items()]
     widgets.show("staircase", rungs=rungs)
