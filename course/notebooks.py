@@ -67,12 +67,9 @@ def code_hash(notebook: Any) -> str:
 
 def headings(notebook: Any) -> list[tuple[int, str]]:
     """Position of the cell and text of every heading; the first is the page's title."""
-    found = []
-    for index, cell in enumerate(notebook["cells"]):
-        if cell["cell_type"] == "markdown":
-            prose = re.sub(r"^```.*?^```", "", cell["source"], flags=re.MULTILINE | re.DOTALL)
-            found += [(index, text.strip()) for text in re.findall(r"^#{1,6}\s+(.+)$", prose, flags=re.MULTILINE)]
-    return found
+    cells = [(at, cell["source"]) for at, cell in enumerate(notebook["cells"]) if cell["cell_type"] == "markdown"]
+    prose = [(at, re.sub(r"(?ms)^```.*?^```", "", source)) for at, source in cells]
+    return [(at, text.strip()) for at, source in prose for text in re.findall(r"(?m)^#{1,6}\s+(.+)$", source)]
 
 
 def stamp(notebook: Any, seconds: float, **more: str) -> Any:

@@ -2,7 +2,6 @@
 
 import os
 import random
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from IPython import display
 from PIL import Image
 
 from course import plots, results
-from srlib.data import Store, open_store
+from srlib.data import open_store
 from srlib.device import choose_device, choose_precision
 from srlib.errors import UsageError, known
 from srlib.files import ROOT, resolve
@@ -33,21 +32,35 @@ FOLD = """<script>document.addEventListener("DOMContentLoaded", () => {
 });</script>"""
 
 
-@dataclass
 class Page:
     """The state that a page shares with the course: nothing else is hidden from the reader."""
 
-    name: str
-    data: str
-    budget: str
-    seed: int
-    device: torch.device
-    precision: torch.dtype
-    runs: Path
-    store: Store
-    test_split: str  # that the page scores: test, or val where the data holds no test photos
-    fresh: float  # networks trained before this moment are trained again
-    ledger: results.Ledger = field(default_factory=dict)
+    def __init__(self, name: str, *, data: str, budget: str, seed: int, device: str, runs: str) -> None:
+        """Check a page's parameters, seed all generators, open the photos, and say in a few lines what was found.
+
+        ``SRLIB_BUDGET`` overrides the budget (for nbval, which cannot set parameters), ``SRLIB_PRECISION`` forces
+        float32 or bfloat16, ``SRLIB_FRESH`` is the start of a run that reuses no older network. UsageError: an
+        unknown budget, device, precision or folder, or a seed that is no whole number."""
+        if (override := os.environ.get("SRLIB_BUDGET") or budget) != budget:
+            print(f"SRLIB_BUDGET is set: budget {override!r} instead of {budget!r}")
+        known("budget", override, BUDGETS)
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise UsageError(f"SEED must be a whole number from 0 on, got {seed!r}")
+        self.name, self.budget, self.seed = name, override, seed
+        self.device, self.runs = choose_device(device), resolve(runs)
+        self.data = data if data == "sample" else str(resolve(data))
+        self.store, self.ledger = open_store(self.data, self.runs), results.Ledger()
+        self.precision, reason = choose_precision(self.device, os.environ.get("SRLIB_PRECISION") or "auto")
+        self.fresh = float(os.environ.get("SRLIB_FRESH", 0))
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002 - libraries that a page calls may use it
+        torch.manual_seed(seed)
+        plots.use_style()
+        print(f"budget {self.budget}, seed {seed}, {self.device.type}, {reason}")
+        print(self.store.describe())
+        self.test_split = "test" if self.store.counts()["test"] else "val"
+        if self.test_split == "val":
+            print("no test photos here: the page scores the validation photos instead")
 
     @property
     def is_sample(self) -> bool:
@@ -89,32 +102,7 @@ class Page:
         display.display({"text/html": FOLD, "text/plain": ""}, raw=True)
 
 
-def open_page(name: str, *, data: str, budget: str, seed: int, device: str, runs: str) -> Page:
-    """Check a page's parameters, seed all generators, open the photos, and say in a few lines what was found.
-
-    ``SRLIB_BUDGET`` overrides the budget (for nbval, which cannot set parameters), ``SRLIB_PRECISION`` forces
-    float32 or bfloat16, ``SRLIB_FRESH`` is the start of a run that reuses no older network. UsageError: an unknown
-    budget, device, precision or folder, or a seed that is no whole number."""
-    if (override := os.environ.get("SRLIB_BUDGET") or budget) != budget:
-        print(f"SRLIB_BUDGET is set: budget {override!r} instead of {budget!r}")
-        budget = override
-    known("budget", budget, BUDGETS)
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise UsageError(f"SEED must be a whole number from 0 on, got {seed!r}")
-    where, folder = choose_device(device), resolve(runs)
-    data = data if data == "sample" else str(resolve(data))
-    store = open_store(data, folder)
-    precision, reason = choose_precision(where, os.environ.get("SRLIB_PRECISION") or "auto")
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - libraries that a page calls may use it
-    torch.manual_seed(seed)
-    plots.use_style()
-    print(f"budget {budget}, seed {seed}, {where.type}, {reason}")
-    print(store.describe())
-    if (split := "test" if store.counts()["test"] else "val") == "val":
-        print("no test photos here: the page scores the validation photos instead")
-    fresh = float(os.environ.get("SRLIB_FRESH", 0))
-    return Page(name, data, budget, seed, where, precision, folder, store, split, fresh)
+open_page = Page  # what a first cell calls
 
 
 def find_set5(data: str) -> list[torch.Tensor]:
