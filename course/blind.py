@@ -106,9 +106,8 @@ def embed(photos: Sequence[Tensor], **more: Any) -> str:
 
 
 def sheet(
-    photos: Sequence[Tensor], distort: Mapping[str, Callable[[Tensor, float], Tensor]],
-    levels: Sequence[float], seed: int,
-) -> tuple[Figure, str]:  # fmt: skip
+    photos: Sequence[Tensor], distort: Mapping[str, Callable], levels: Sequence[float], seed: int
+) -> tuple[Figure, str]:
     """The test on paper: numbered triples, a kind and a level each, and the places of the odd ones; ``distort``
     maps a kind to a function of a photo ``[3, side, side]`` and a PSNR in dB."""
     random, triples, key = np.random.default_rng(seed), {}, ""

@@ -46,10 +46,8 @@ def kernels(log: Path, fresh: float = 0.0, precision: str = "auto") -> Iterator[
 
 def execute(source: Path, output: Path, parameters: Mapping[str, Any], label: str, **stamp: str) -> Any:
     """Execute a page into ``output``, tidied and stamped; DataError says where it failed and leaves it there.
-
-    ``parameters`` are injected after the page's own; none leaves the page as it is, at the budget ``quick``. The
-    progress bar shows ``label``; without a terminal a line at the start and one at the end do."""
-    if not (terminal := sys.stdout.isatty()):
+    ``parameters`` are injected after the page's own; without any it runs as it is, at the budget ``quick``."""
+    if not (terminal := sys.stdout.isatty()):  # which has a progress bar instead
         print(f"{label} ...", flush=True)
     start, started, limit = time.monotonic(), [0], LIMIT[parameters.get("BUDGET", "quick")]
     options = {  # no time left would mean no limit

@@ -10,10 +10,9 @@ MARGIN = 0.05  # dB within which two networks are called equal, in both directio
 
 
 def bootstrap(values: np.ndarray, *, repeats: int = 10_000, seed: int = 0) -> tuple[float, float]:
-    """Percentile interval (low, high) of a mean over images and, in two dimensions, over training seeds.
-
-    ``values`` are ``[images]`` or ``[seeds, images]``; of a paired comparison, the differences. Both axes are
-    drawn with replacement: it holds for new images and seeds (Efron and Tibshirani 1993, chapter 13)."""
+    """Percentile interval (low, high) of a mean over ``values``, ``[images]`` or ``[seeds, images]``; of a paired
+    comparison, the differences. Both axes are drawn with replacement, so it holds for new images and new seeds
+    (Efron and Tibshirani 1993, chapter 13). ValueError: values of another shape."""
     values = np.atleast_2d(np.asarray(values, dtype=np.float64))
     if values.ndim != 2 or not values.size:
         raise ValueError(f"need values of shape [images] or [seeds, images], got {values.shape}")
@@ -43,12 +42,11 @@ def verdict(low: float, high: float, margin: float = MARGIN) -> str:
 
 
 def verdicts(differences: dict[str, np.ndarray], *, margin: float = MARGIN) -> dict[str, dict[str, Any]]:
-    """What several paired differences ``[seeds, images]`` allow to say together.
-
-    Each gets ``mean``, ``low``, ``high`` and its :func:`verdict`; an open one also ``seeds``, how many would
-    settle it if mean and variances stayed (0: not even 1000, it takes more images). Seeds and images both count as
-    drawn at random; the interval is Student's, with a degree of freedom per seed but one. Holm's correction: of k
-    differences the clearest has to hold at 1 - 0.05 / k, the next at 1 - 0.05 / (k - 1), until one does not."""
+    """What several paired differences ``[seeds, images]`` allow to say together: of each ``mean``, ``low``,
+    ``high`` and its :func:`verdict`; of an open one also ``seeds``, how many would settle it if mean and variances
+    stayed (0: not even 1000, it takes more images). Seeds and images count as drawn at random; the interval is
+    Student's with a degree of freedom per seed but one. Holm's correction: of k differences the clearest has to
+    hold at 1 - 0.05 / k, the next at 1 - 0.05 / (k - 1), until one does not."""
     found = {}
     for name, values in differences.items():
         delta = np.atleast_2d(np.asarray(values, dtype=np.float64))

@@ -51,14 +51,14 @@ class Page:
         self.data = data if data == "sample" else str(resolve(data))
         self.store, self.ledger = open_store(self.data, self.runs), results.Ledger()
         self.precision, reason = choose_precision(self.device, os.environ.get("SRLIB_PRECISION") or "auto")
-        self.fresh = float(os.environ.get("SRLIB_FRESH", 0))
+        self.fresh = float(os.environ.get("SRLIB_FRESH", 0))  # networks that are older are trained again
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002 - libraries that a page calls may use it
         torch.manual_seed(seed)
         plots.use_style()
         print(f"budget {self.budget}, seed {seed}, {self.device.type}, {reason}")
         print(self.store.describe())
-        self.test_split = "test" if self.store.counts()["test"] else "val"
+        self.test_split = "test" if self.store.counts()["test"] else "val"  # the one that the page scores
         if self.test_split == "val":
             print("no test photos here: the page scores the validation photos instead")
 

@@ -12,8 +12,6 @@ import numpy as np
 import torch
 from cycler import cycler
 from IPython import display
-from matplotlib.figure import Figure
-from matplotlib.transforms import IdentityTransform
 from PIL import Image
 from torch import Tensor
 
@@ -38,7 +36,7 @@ def use_style() -> None:
     mpl.rc("image", interpolation="nearest", cmap="gray")
 
 
-def show(figure: Figure, alt: str) -> None:
+def show(figure: plt.Figure, alt: str) -> None:
     """Display a figure as PNG and close it; ValueError without an alternative text."""
     if not alt.strip():
         raise ValueError("a figure needs an alternative text that says what it shows")
@@ -60,7 +58,7 @@ def as_array(picture: Picture) -> np.ndarray:
 
 def gallery(
     pictures: Sequence[Picture], captions: Sequence[str], *, zoom: int = 1, columns: int = 0, title: str = ""
-) -> Figure:
+) -> plt.Figure:
     """Pictures of one size, each pixel drawn as ``zoom`` x ``zoom`` screen pixels, with a caption, which may hold
     line breaks, under each; ``columns`` = 0 puts all into one row."""
     arrays = [as_array(p) for p in pictures]
@@ -71,7 +69,7 @@ def gallery(
     gap, above, below = 8, 26 if title else 4, 15 * max(c.count("\n") + 1 for c in captions) + 8
     right, top = columns * (width + gap) + gap, above + -(-len(arrays) // columns) * (height + below)
     figure = plt.figure(figsize=(right / DPI, top / DPI), layout="none")
-    pixels: dict[str, Any] = {"transform": IdentityTransform(), "va": "top"}
+    pixels: dict[str, Any] = {"transform": mpl.transforms.IdentityTransform(), "va": "top"}
     for i, (array, caption) in enumerate(zip(arrays, captions)):
         x = gap + i % columns * (width + gap)
         y = top - above - i // columns * (height + below) - height
@@ -97,7 +95,7 @@ def curves(axis: plt.Axes, series: Mapping[str, tuple[Any, Any]], xlabel: str, y
     axis.legend()
 
 
-def history(histories: Mapping[str, list[dict]], reference: tuple[str, float]) -> Figure:
+def history(histories: Mapping[str, list[dict]], reference: tuple[str, float]) -> plt.Figure:
     """Training loss and validation PSNR against steps; ``reference``, a (name, dB), is a dashed line."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
     for name, rows in histories.items():

@@ -1,7 +1,5 @@
-"""The ledger: what the pages recorded, compared with what is expected, and printed as tables.
-
-A page's closing cell carries its recorded numbers as JSON of type ``MIME`` in its output. So an executed notebook
-is its own ledger, and every table elsewhere is made from notebooks."""
+"""The ledger: what the pages recorded, compared with what is expected, and printed as tables. A page's closing
+cell carries its numbers as JSON of type ``MIME``: an executed notebook is its own ledger, for all tables."""
 
 import json
 import math
@@ -37,7 +35,6 @@ HEADLINE: dict[str, str] = {
     "06.set14.base": "`base`, which comes along, on Set14 (Y)",
     "06.set14.span-48": "SPAN (2023), published, on Set14 (Y)",
 }
-
 CLOCKS = ("s", "ms", "images/s", "x faster", "GFLOP/s", "MiB")  # units that measure the machine: not compared
 LEVEL, PRIOR, FEW, LEAST, TINY = 0.999, 4, 3, 0.002, 1e-4  # of tolerances, see expect
 
@@ -137,9 +134,8 @@ def show_with_unit(value: Any, unit: str) -> str:
 def duration(seconds: float) -> str:
     """Seconds as people say them: ``7 s``, ``3 min 5 s``, ``2 h 10 min``."""
     minutes, s = divmod(round(seconds), 60)
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes} min {s} s" if minutes else f"{s} s"
+    h, m = divmod(minutes, 60)
+    return f"{h} h {m} min" if h else f"{m} min {s} s" if m else f"{s} s"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

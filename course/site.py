@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from course import notebooks as pages
 from course import results
@@ -65,7 +64,7 @@ def results_page(folder: Path) -> str:
         rows.append((f"[{pages.headings(page)[0][1]}]({name}.ipynb)", when, time))
     parts = [f"# What the pages found\n\n{results.table(('page', 'executed', 'time'), rows)}"]
     ledger, path = results.collect(*notebooks.values()), folder / "environment.json"
-    run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    run = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if run.get("data", "sample") == "sample":
         parts.append("The photos are a few bundled ones: the numbers are an illustration, not a verdict.")
     parts.append(f"## The results\n\n{results.table_markdown(results.headline(ledger))}")

@@ -23,10 +23,9 @@ RUNGS: dict[str, list[list[int]]] = {
 
 
 def barten(frequency: float, luminance: float, field: float = 4.7) -> float:
-    """Contrast sensitivity, one over the amplitude of the faintest visible wave relative to its mean.
-
-    Barten 2003 (Proc. SPIE 5294, 231-238): a wave of ``frequency`` cycles per degree on a square of ``field``
-    degrees and ``luminance`` cd/m^2, seen at leisure, half of the time, by both eyes of a young observer."""
+    """Contrast sensitivity, one over the amplitude of the faintest visible wave relative to its mean: a wave of
+    ``frequency`` cycles per degree on a square of ``field`` degrees and ``luminance`` cd/m^2, seen at leisure,
+    half of the time, by both eyes of a young observer (Barten 2003, Proc. SPIE 5294, 231-238)."""
     optics = np.exp(-0.0016 * frequency**2 * (1 + 100 / luminance) ** 0.08)
     size = 1 + 144 / field**2 + 0.64 * frequency**2
     noise = 63 / luminance**0.83 + 1 / (1 - np.exp(-0.02 * frequency**2))
@@ -62,8 +61,7 @@ class Screen:
 
     def times_threshold(self, pattern: np.ndarray, model: str) -> float:
         """How far the strongest wave of a grid on gray 128 stands above the threshold: from 1 on, it can be seen.
-
-        ``pattern`` is one period ``[n, n]`` in levels. Waves are judged one by one; a sum helps a little more."""
+        ``pattern`` is a period ``[n, n]`` of levels. Waves are judged one by one; a sum helps a little more."""
         n = len(pattern)
         alone = 2 * np.arange(n) % n == 0  # a wave that is its own mirror image counts once, not twice
         waves = np.abs(np.fft.fft2(pattern)) / n**2 * np.where(np.outer(alone, alone), 1, 2)
