@@ -81,12 +81,15 @@ def _found(run: Path) -> Iterator[tuple[tuple[str, str], results.Ledger, str, st
         about, ledger = (json.loads((run / f"{name}.json").read_bytes()) for name in ("environment", "results"))
         how = f"seed {about['seed']}, {about['precision']}"
         yield (about["data"], about["budget"]), ledger, how, about["machine"]["summary"]
-    else:
-        kept, (data, _, budget) = results.load_expected(run), run.stem.rpartition("-")
-        if not (ledgers := results.ledgers_of(kept)):
-            raise UsageError(f"--expect: {run} does not keep what its runs found; give the runs themselves")
-        for ledger, how in zip(ledgers, kept["runs"]):
-            yield (data, budget), ledger, how, kept["machine"]
+        return
+    kept, (data, _, budget) = results.load_expected(run), run.stem.rpartition("-")
+    entries = kept["results"].items()
+    if any("values" not in entry for _, entry in entries):
+        raise UsageError(f"--expect: {run} does not keep what its runs found; give the runs themselves")
+    for at, how in enumerate(kept["runs"]):
+        found = {key: {"value": entry["values"][at], "unit": entry["unit"]} for key, entry in entries}
+        ledger = {key: entry for key, entry in found.items() if entry["value"] is not None}
+        yield (data, budget), ledger, how, kept["machine"]
 
 
 def readme(text: str) -> str:

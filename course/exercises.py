@@ -61,10 +61,8 @@ def predict(key: str, answer: Any, form: str | Sequence[str]) -> None:
         asked, unit = f"one of: {', '.join(form)}", ""
         taken = answer if isinstance(answer, str) and answer in form else None
     _entered[key] = taken, unit
-    if taken is None:
-        print(f"not answered: put {asked}, in place of {reprlib.repr(answer)}")
-    else:
-        print(f"noted: {taken:g}{unit}" if isinstance(taken, float) else f"noted: {taken}")
+    said = f"{taken:g}{unit}" if isinstance(taken, float) else taken
+    print(f"not answered: put {asked}, in place of {reprlib.repr(answer)}" if taken is None else f"noted: {said}")
 
 
 def reveal(key: str, truth: Any) -> None:

@@ -64,7 +64,7 @@ def expect(ledgers: Sequence[Ledger], command: str, machine: str, runs: Sequence
     ``PRIOR`` more runs had that one (Smyth 2004, doi:10.2202/1544-6115.1027), unless fewer than ``FEW`` have that
     name. It is 0.2 % of the value, and ``TINY``, at least. What was run once has no spread: its tolerance is a
     guess, 0.15 dB or 5 %. Texts and whole numbers that all runs agree on have to be equal. Clocks, and texts that
-    differ, are not compared. What every run found is kept too, so that more runs can join (:func:`ledgers_of`)."""
+    differ, are not compared. What every run found is kept too, so that more runs can join."""
     kinds: dict[tuple[str, ...], list[float]] = defaultdict(list)
     found, entries = {}, {}
     for key in sorted(set().union(*ledgers)):
@@ -92,15 +92,6 @@ def expect(ledgers: Sequence[Ledger], command: str, machine: str, runs: Sequence
         if len(ledgers) > 1:
             entry["values"] = [ledger.get(key, {}).get("value") for ledger in ledgers]
     return {"command": command, "machine": machine, "runs": list(runs), "results": entries}
-
-
-def ledgers_of(expected: Mapping[str, Any]) -> list[Ledger]:
-    """The ledgers that a file of several runs was made from; none where it does not keep them."""
-    ledgers: list[Ledger] = [{} for _ in expected["runs"]]
-    for key, kept in expected["results"].items():
-        for ledger, value in zip(ledgers, kept.get("values", ())):
-            ledger |= {} if value is None else {key: {"value": value, "unit": kept["unit"]}}
-    return [ledger for ledger in ledgers if ledger]
 
 
 def compare(ledger: Ledger, expected: Mapping[str, Any]) -> list[str]:
