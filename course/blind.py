@@ -114,7 +114,8 @@ def sheet(
     asked, white = [(kind, level) for kind in distort for level in levels], torch.ones(3, photos[0].shape[1], 4)
     for number, which in enumerate(random.permutation(len(asked)), start=1):
         (kind, level), photo = asked[which], photos[(number - 1) % len(photos)]
-        pair, odd, first = (photo, distort[kind](photo, level)), random.integers(3), random.integers(2)
+        pair = photo, distort[kind](photo, level)
+        odd, first = random.integers(3), random.integers(2)
         shown = [pair[first if i == odd else 1 - first] for i in range(3)]
         triples[f"{number}:  1, 2 or 3?"] = torch.cat([shown[0], white, shown[1], white, shown[2]], dim=2)
         key += f"{number}: {odd + 1} ({kind}, {level:g} dB)  "
