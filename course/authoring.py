@@ -6,8 +6,7 @@ import base64
 import json
 import re
 import time
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Iterator
 from pathlib import Path
 
 from course import notebooks as pages
@@ -55,17 +54,16 @@ def picture() -> bytes:
     return base64.b64decode(png)
 
 
-def expect(runs: Sequence[Path], expected: Path = EXPECTED) -> list[Path]:
-    """Write what finished runs of the same photos and budget found into ``expected/``. A reference made by this
-    stands for the runs that it was made of, so that those of another machine or day can join.
-
-    Runs on the sample become ``sample-<budget>.json``; of runs on other photos each page that prints such numbers
-    gets a file of its own (``FAR``), which names no folder of this machine."""
-    sources, several, ran, machines = zip(*map(_found, runs))
+def expect(runs: list[Path], expected: Path = EXPECTED) -> list[Path]:
+    """Write what finished runs of the same photos and budget found into ``expected/``; a reference made by this
+    stands for the runs that it was made of, so that those of another machine or day can join. Runs on the sample
+    become ``sample-<budget>.json``; of runs on other photos each page that prints such numbers gets a file of its
+    own (``FAR``), which names no folder of this machine. UsageError: the runs are of different kinds."""
+    sources, ledgers, how, machines = zip(*(found for run in runs for found in _found(run)))
     if len(set(sources)) > 1:
         raise UsageError("--expect: the runs differ in photos or budget; give runs of the same")
-    (data, budget), ledgers, how = sources[0], list(chain(*several)), list(chain(*ran))
-    machine, far, paths = "; ".join(dict.fromkeys("; ".join(machines).split("; "))), data != "sample", []
+    (data, budget), far, paths = sources[0], sources[0][0] != "sample", []
+    machine = "; ".join(dict.fromkeys("; ".join(machines).split("; ")))
     command = f"python -m course run --data {'FOLDER' if far else 'sample'} --budget {budget} --seed "
     command += "SEED" if len(ledgers) > 1 else re.findall(r"\d+", how[0])[0]
     for number, topic in FAR.items() if far else [("", budget)]:
@@ -77,19 +75,21 @@ def expect(runs: Sequence[Path], expected: Path = EXPECTED) -> list[Path]:
     return paths
 
 
-def _found(run: Path) -> tuple[tuple[str, str], list[results.Ledger], list[str], str]:
-    """Photos and budget, ledgers, how each was run, and the machine, of a run's folder or of a reference."""
+def _found(run: Path) -> Iterator[tuple[tuple[str, str], results.Ledger, str, str]]:
+    """Photos and budget, ledger, how it was run, and machine: of a run's folder, or of each run of a reference."""
     if run.is_dir():
-        about, ledger = (
-            json.loads((run / f"{name}.json").read_text("utf-8")) for name in ("environment", "results")
-        )
+        about, ledger = (json.loads((run / f"{name}.json").read_bytes()) for name in ("environment", "results"))
         how = f"seed {about['seed']}, {about['precision']}"
-        return (about["data"], about["budget"]), [ledger], [how], about["machine"]["summary"]
-    data, _, budget = run.stem.rpartition("-")
-    kept = results.load_expected(run)
-    if not (ledgers := results.ledgers_of(kept)):
+        yield (about["data"], about["budget"]), ledger, how, about["machine"]["summary"]
+        return
+    kept, (data, _, budget) = results.load_expected(run), run.stem.rpartition("-")
+    entries = kept["results"].items()
+    if any("values" not in entry for _, entry in entries):
         raise UsageError(f"--expect: {run} does not keep what its runs found; give the runs themselves")
-    return (data, budget), ledgers, kept["runs"], kept["machine"]
+    for at, how in enumerate(kept["runs"]):
+        found = {key: {"value": entry["values"][at], "unit": entry["unit"]} for key, entry in entries}
+        ledger = {key: entry for key, entry in found.items() if entry["value"] is not None}
+        yield (data, budget), ledger, how, kept["machine"]
 
 
 def readme(text: str) -> str:

@@ -41,33 +41,29 @@ STYLE = """<style>
 
 
 class Staircase:
-    """The next PSNR to show, in dB, and all (dB, right) so far.
-
-    Harder by a step after two right answers in a row, easier after a wrong one; before the first wrong one every
-    right answer makes it harder. The step is halved where the direction turns."""
+    """The next PSNR to show, in dB, and all (dB, right) so far. Harder by a step after two right answers in a row,
+    at first after each; easier after a wrong one. The step is halved where the direction turns."""
 
     def __init__(self) -> None:
         self.level, self.step = RULES["start"], RULES["steps"][0]
         self.streak, self.turn, self.answers = 0, 0, list[tuple[float, bool]]()
 
-    def answer(self, right: bool, shown: float | None = None) -> None:
-        """Note an answer to a picture that was ``shown`` with this PSNR (default: ``level``), and move."""
-        self.answers.append((self.level if shown is None else shown, right))
-        self.streak, turn = (self.streak + 1, 1) if right else (0, -1)
-        if right:
-            if self.streak < 2 and not all(good for _, good in self.answers):
-                return
-            self.streak = 0
+    def answer(self, right: bool) -> None:
+        """Note an answer to a picture of this ``level``, and move."""
+        self.answers.append((self.level, right))
+        self.streak = self.streak + 1 if right else 0
+        if self.streak == 1 and not all(good for _, good in self.answers):
+            return
+        self.streak, turn = 0, 1 if right else -1
         if turn == -self.turn:
             self.step = max(self.step / 2, RULES["steps"][1])
         self.turn = turn
         self.level = min(max(self.level + turn * self.step, RULES["lowest"]), RULES["highest"])
 
 
-def chance(shown: Any, threshold: Any, spread: Any, lapse: float = RULES["lapse"]) -> np.ndarray:
+def chance(shown: Any, threshold: Any, spread: Any) -> np.ndarray:
     """Probability of a right answer to three pictures: 1/3 by guessing, and half-way up at the threshold."""
-    seen = 1 / (1 + np.exp((np.asarray(shown) - threshold) / spread))
-    return 1 / 3 + (2 / 3 - lapse) * seen
+    return 1 / 3 + (2 / 3 - RULES["lapse"]) / (1 + np.exp((np.asarray(shown) - threshold) / spread))
 
 
 def threshold(answers: Sequence[tuple[float, bool]]) -> tuple[float, float, float]:
@@ -110,21 +106,17 @@ def embed(photos: Sequence[Tensor], **more: Any) -> str:
 
 
 def sheet(
-    photos: Sequence[Tensor], distort: Mapping[str, Callable[[Tensor, float], Tensor]],
-    levels: Sequence[float], seed: int,
-) -> tuple[Figure, str]:  # fmt: skip
-    """The test on paper: numbered triples, a kind and a level each, and the places of the odd ones.
-
-    ``distort`` maps a kind to a function of a photo ``[3, side, side]`` and a PSNR in dB."""
-    random, triples, key = np.random.default_rng(seed), [], ""
-    asked = [(kind, level) for kind in distort for level in levels]
-    for number, which in enumerate(random.permutation(len(asked))):
-        kind, level = asked[which]
-        pair = [photos[number % len(photos)], distort[kind](photos[number % len(photos)], level)]
+    photos: Sequence[Tensor], distort: Mapping[str, Callable], levels: Sequence[float], seed: int
+) -> tuple[Figure, str]:
+    """The test on paper: numbered triples, a kind and a level each, and the places of the odd ones; ``distort``
+    maps a kind to a function of a photo ``[3, side, side]`` and a PSNR in dB."""
+    random, triples, key = np.random.default_rng(seed), {}, ""
+    asked, white = [(kind, level) for kind in distort for level in levels], torch.ones(3, photos[0].shape[1], 4)
+    for number, which in enumerate(random.permutation(len(asked)), start=1):
+        (kind, level), photo = asked[which], photos[(number - 1) % len(photos)]
+        pair = photo, distort[kind](photo, level)
         odd, first = random.integers(3), random.integers(2)
-        white = torch.ones(3, pair[0].shape[1], 4)
         shown = [pair[first if i == odd else 1 - first] for i in range(3)]
-        triples.append(torch.cat([shown[0], white, shown[1], white, shown[2]], dim=2))
-        key += f"{number + 1}: {odd + 1} ({kind}, {level:g} dB)  "
-    captions = [f"{i + 1}:  1, 2 or 3?" for i in range(len(triples))]
-    return plots.gallery(triples, captions, columns=2, zoom=2), key.strip()
+        triples[f"{number}:  1, 2 or 3?"] = torch.cat([shown[0], white, shown[1], white, shown[2]], dim=2)
+        key += f"{number}: {odd + 1} ({kind}, {level:g} dB)  "
+    return plots.gallery([*triples.values()], [*triples], columns=2, zoom=2), key.strip()

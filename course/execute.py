@@ -19,15 +19,10 @@ from srlib.files import ROOT
 LIMIT = {"smoke": 10 * 60, "quick": 40 * 60, "study": 48 * 3600, "full": 12 * 3600}  # seconds: ends what hangs
 
 
-class PageFailed(DataError):
-    """A page did not run to its end; the message names page, section and error, the cause has the traceback."""
-
-
 @contextmanager
 def kernels(log: Path, fresh: float = 0.0, precision: str = "auto") -> Iterator[TextIO]:
-    """Set the environment that kernels inherit, and append to ``log``, which is yielded, what goes to stderr.
-
-    Networks trained before ``fresh``, in seconds since 1970, are trained again."""
+    """Set the environment that kernels inherit, and append to ``log``, which is yielded, what goes to stderr;
+    networks trained before ``fresh``, in seconds since 1970, are trained again."""
     before, stderr = dict(os.environ), os.dup(2)
     for name in ("SRLIB_BUDGET", "MPLBACKEND", "JUPYTER_PATH"):
         os.environ.pop(name, None)  # the test runner's, no figures, other kernels
@@ -50,23 +45,22 @@ def kernels(log: Path, fresh: float = 0.0, precision: str = "auto") -> Iterator[
 
 
 def execute(source: Path, output: Path, parameters: Mapping[str, Any], label: str, **stamp: str) -> Any:
-    """Execute a page into ``output``, tidied and stamped; PageFailed leaves it there with the error in it.
-
-    ``parameters`` are injected after the page's own; none leaves the page as it is, at the budget ``quick``. The
-    progress bar shows ``label``; without a terminal a line at the start and one at the end do."""
-    if not (terminal := sys.stdout.isatty()):
+    """Execute a page into ``output``, tidied and stamped; DataError says where it failed and leaves it there.
+    ``parameters`` are injected after the page's own; without any it runs as it is, at the budget ``quick``."""
+    if not (terminal := sys.stdout.isatty()):  # which has a progress bar instead
         print(f"{label} ...", flush=True)
     start, started, limit = time.monotonic(), [0], LIMIT[parameters.get("BUDGET", "quick")]
-    options = {  # of nbclient; no time left would mean no limit
+    options = {  # no time left would mean no limit
+        "cwd": source.parent,
+        "kernel_name": "python3",
         "timeout_func": lambda cell: max(start + limit - time.monotonic(), 0.1),
         "on_cell_start": lambda cell, cell_index: started.append(cell_index),
         "coalesce_streams": True,
         "start_timeout": 120,  # seconds, on a busy machine
         "progress_bar": {"desc": label, "leave": False, "file": sys.stdout} if terminal else False,
     }
-    where = {"cwd": source.parent, "kernel_name": "python3"}
     try:
-        notebook = papermill.execute_notebook(source, output, dict(parameters), **where, **options)
+        notebook = papermill.execute_notebook(source, output, dict(parameters), **options)
     except (papermill.PapermillExecutionError, TimeoutError, RuntimeError) as error:
         print(f"{label}: FAILED after {duration(time.monotonic() - start)}", flush=True)
         pages.write(output, broken := pages.tidy(pages.read(output)))
@@ -77,7 +71,7 @@ def execute(source: Path, output: Path, parameters: Mapping[str, Any], label: st
         if isinstance(error, papermill.PapermillExecutionError):
             arrows = re.findall(r"^-+> *\d+ (.*)$", str(error), re.MULTILINE)  # for an assert without a message
             what = f"{error.ename}: {error.evalue or ''.join(arrows[-1:]).strip()}".rstrip(": ")
-        raise PageFailed(f"{source.stem} failed in section {above[-1]!r}:\n    {what}") from error
+        raise DataError(f"{source.stem} failed in section {above[-1]!r}:\n    {what}") from error
     print(f"{label}: {duration(seconds := time.monotonic() - start)}", flush=True)
     pages.write(output, pages.stamp(pages.tidy(notebook), seconds, **stamp))
     return notebook

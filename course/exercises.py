@@ -19,8 +19,6 @@ from srlib.errors import UsageError
 
 # A check tries an answer on one property after the other: what must be, and whether it is.
 Check = Callable[[Any], Iterator[tuple[str, bool]]]
-FOLDED = re.compile(r"<details>.*?</details>\s*", re.DOTALL)
-
 _entered: dict[str, tuple[float | str | None, str]] = {}
 
 
@@ -63,10 +61,8 @@ def predict(key: str, answer: Any, form: str | Sequence[str]) -> None:
         asked, unit = f"one of: {', '.join(form)}", ""
         taken = answer if isinstance(answer, str) and answer in form else None
     _entered[key] = taken, unit
-    if taken is None:
-        print(f"not answered: put {asked}, in place of {reprlib.repr(answer)}")
-    else:
-        print(f"noted: {taken:g}{unit}" if isinstance(taken, float) else f"noted: {taken}")
+    said = f"{taken:g}{unit}" if isinstance(taken, float) else taken
+    print(f"not answered: put {asked}, in place of {reprlib.repr(answer)}" if taken is None else f"noted: {said}")
 
 
 def reveal(key: str, truth: Any) -> None:
@@ -82,9 +78,8 @@ def reveal(key: str, truth: Any) -> None:
 
 
 def ask(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What the reader's function returns; an error in it is the reader's to see.
-
-    NotTried: it returns None. Refused: it is no function, or changes what it is given."""
+    """What the reader's function returns; an error in it is the reader's to see. NotTried: it returns None.
+    Refused: it is no function, or changes what it is given."""
     if not callable(function):
         raise Refused("the answer must be a function: its name alone, without parentheses")
     words = [f"a tensor {list(a.shape)}" if isinstance(a, Tensor) else reprlib.repr(a) for a in arguments]
@@ -114,41 +109,26 @@ def number(truth: float, tolerance: float, hint: str) -> Check:
 
 def check(key: str, answer: Any) -> bool:
     """Say whether an answer, a value or a function, is right, or the first property that it lacks; no solution.
-
-    ``key`` is an entry of ``CHECKS`` in ``course/checks/page_NN.py``, NN being what it starts with."""
+    ``key`` is that of the check among ``CHECKS`` in ``course/checks/page_NN.py``, NN being what it starts with."""
     judge: Check = import_module(f"course.checks.page_{key[:2]}").CHECKS[key]
-    passed = False
+    said = "not tried yet"
     try:
-        if answer is None:
-            raise NotTried
-        for must, is_so in judge(answer):
+        for must, is_so in () if answer is None else judge(answer):
+            said = "right" if is_so else f"not yet: {must}"
             if not is_so:
-                raise Refused(must)
-            passed = True
-    except (NotTried, Refused) as reason:
-        untried = isinstance(reason, NotTried) and not passed
-        print(f"{key}: not tried yet" if untried else f"{key}: not yet: {reason}")
-        return False
+                break
+    except NotTried as reason:  # for the first question already: then nothing was tried
+        said = f"not yet: {reason}" if said == "right" else said
+    except Refused as reason:
+        said = f"not yet: {reason}"
     except Exception as error:  # a mistake in the reader's function: show that, not the lines of the check
         trace = error.__traceback__
         while trace and trace.tb_frame.f_code is not ask.__code__:
             trace = trace.tb_next
         error.__traceback__ = trace.tb_next if trace else error.__traceback__
         raise
-    print(f"{key}: right")
-    return True
-
-
-def sheet(page: Any) -> Any:
-    """A page as a work sheet: without solutions, folded texts, outputs and stamp. The page itself is changed."""
-    page.cells = [cell for cell in page.cells if not pages.has_tag(cell, pages.SOLUTION)]
-    for cell in page.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-        else:
-            cell.source = FOLDED.sub("", cell.source).rstrip()
-    page.metadata.pop("srlib", None)
-    return page
+    print(f"{key}: {said}")
+    return said == "right"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -156,11 +136,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Write all pages as work sheets. UsageError: OUT holds files."""
-    if args.out.exists() and not (args.out.is_dir() and not any(args.out.iterdir())):
+    """Write all pages without solutions, folded texts, outputs and stamps. UsageError: OUT holds files."""
+    if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
         raise UsageError(f"{args.out}: needs a new or empty folder, so that nobody's answers are overwritten")
     args.out.mkdir(parents=True, exist_ok=True)
     for name, page in pages.read_all(pages.FOLDER).items():
-        pages.write(args.out / f"{name}.ipynb", sheet(page))
+        page.cells = [cell for cell in page.cells if not pages.has_tag(cell, pages.SOLUTION)]
+        for cell in page.cells:
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = [], None
+            else:
+                cell.source = re.sub(r"<details>.*?</details>\s*", "", cell.source, flags=re.DOTALL).rstrip()
+        page.metadata.pop("srlib", None)
+        pages.write(args.out / f"{name}.ipynb", page)
     print(f"Work sheets: {args.out}")
     return 0

@@ -10,11 +10,9 @@ MARGIN = 0.05  # dB within which two networks are called equal, in both directio
 
 
 def bootstrap(values: np.ndarray, *, repeats: int = 10_000, seed: int = 0) -> tuple[float, float]:
-    """Percentile interval (low, high) of a mean over images and, in two dimensions, over training seeds.
-
-    ``values`` are ``[images]`` or ``[seeds, images]``; for a paired comparison, the differences. Both axes are
-    drawn with replacement, so the interval holds for new images and seeds (Efron and Tibshirani 1993, chapter 13).
-    """
+    """Percentile interval (low, high) of a mean over ``values``, ``[images]`` or ``[seeds, images]``; of a paired
+    comparison, the differences. Both axes are drawn with replacement, so it holds for new images and new seeds
+    (Efron and Tibshirani 1993, chapter 13). ValueError: values of another shape."""
     values = np.atleast_2d(np.asarray(values, dtype=np.float64))
     if values.ndim != 2 or not values.size:
         raise ValueError(f"need values of shape [images] or [seeds, images], got {values.shape}")
@@ -26,13 +24,13 @@ def bootstrap(values: np.ndarray, *, repeats: int = 10_000, seed: int = 0) -> tu
     return float(low), float(high)
 
 
-def difference(a: np.ndarray, b: np.ndarray, **options: Any) -> dict[str, float | bool]:
+def difference(a: np.ndarray, b: np.ndarray) -> dict[str, float | bool]:
     """The paired difference ``a - b``: ``mean``, ``low``, ``high`` and ``decided`` (zero lies outside)."""
     if np.shape(a) != np.shape(b):
         raise ValueError(f"a paired difference needs equal shapes, got {np.shape(a)} and {np.shape(b)}")
     delta = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
-    low, high = bootstrap(delta, **options)
-    return {"mean": float(delta.mean()), "low": low, "high": high, "decided": bool(low > 0 or high < 0)}
+    low, high = bootstrap(delta)
+    return {"mean": float(delta.mean()), "low": low, "high": high, "decided": low > 0 or high < 0}
 
 
 def verdict(low: float, high: float, margin: float = MARGIN) -> str:
@@ -44,33 +42,30 @@ def verdict(low: float, high: float, margin: float = MARGIN) -> str:
 
 
 def verdicts(differences: dict[str, np.ndarray], *, margin: float = MARGIN) -> dict[str, dict[str, Any]]:
-    """What several paired differences ``[seeds, images]`` allow to say together.
-
-    Each gets ``mean``, ``low``, ``high`` and its :func:`verdict`; an open one also ``seeds``, how many would
-    settle it if mean and variances stayed (0: not even 1000, it takes more images). Seeds and images both count as
-    drawn at random; the interval is Student's, with a degree of freedom per seed but one. Holm's correction: of k
-    differences the clearest has to hold at 1 - 0.05 / k, the next at 1 - 0.05 / (k - 1), until one does not."""
+    """What several paired differences ``[seeds, images]`` allow to say together: of each ``mean``, ``low``,
+    ``high`` and its :func:`verdict`; of an open one also ``seeds``, how many would settle it if mean and variances
+    stayed (0: not even 1000, it takes more images). Seeds and images count as drawn at random; the interval is
+    Student's with a degree of freedom per seed but one. Holm's correction: of k differences the clearest has to
+    hold at 1 - 0.05 / k, the next at 1 - 0.05 / (k - 1), until one does not."""
     found = {}
     for name, values in differences.items():
         delta = np.atleast_2d(np.asarray(values, dtype=np.float64))
-        seeds, images = delta.shape
-        of_seeds = delta.mean(axis=1).var(ddof=1) if seeds > 1 else 0.0
-        of_images = delta.mean(axis=0).var(ddof=1) / images if images > 1 else 0.0
-        error = float(np.sqrt(of_seeds / seeds + of_images))
-        freedom = (seeds if seeds > 1 else images) - 1
-        p = 2 * stats.t.sf(abs(delta.mean()) / error, freedom) if error else float(not delta.any())
-        found[name] = (float(p), float(delta.mean()), error, freedom, float(of_seeds), float(of_images))
-    left, result = len(found), {}
+        (seeds, images), mean = delta.shape, float(delta.mean())
+        of_seeds = float(delta.mean(axis=1).var(ddof=1)) if seeds > 1 else 0.0
+        of_images = float(delta.mean(axis=0).var(ddof=1)) / images if images > 1 else 0.0
+        error, freedom = (of_seeds / seeds + of_images) ** 0.5, (seeds if seeds > 1 else images) - 1
+        p = 2 * stats.t.sf(abs(mean) / error, freedom) if error else float(not delta.any())
+        found[name] = p, mean, error, freedom, of_seeds, of_images
+    left, rows = len(found), dict[str, dict[str, Any]]()
     for name, (_, mean, error, freedom, of_seeds, of_images) in sorted(found.items(), key=lambda item: item[1]):
         share = 1 - (1 - LEVEL) / (2 * left)
         half = float(stats.t.ppf(share, freedom)) * error
         low, high = mean - half, mean + half
-        row: dict[str, Any] = {"mean": mean, "low": low, "high": high, "verdict": verdict(low, high, margin)}
-        if row["verdict"] == "open":
+        rows[name] = {"mean": mean, "low": low, "high": high, "verdict": verdict(low, high, margin)}
+        if rows[name]["verdict"] == "open":
             more = np.arange(2, 1001)
             halves = stats.t.ppf(share, more - 1) * np.sqrt(of_seeds / more + of_images)
             settled = [verdict(mean - half, mean + half, margin) != "open" for half in halves]
-            row["seeds"] = int(more[settled.index(True)]) if any(settled) else 0
+            rows[name]["seeds"] = int(more[settled.index(True)]) if any(settled) else 0
         left -= low > 0 or high < 0
-        result[name] = row
-    return {name: result[name] for name in differences}
+    return {name: rows[name] for name in differences}

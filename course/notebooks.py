@@ -40,9 +40,8 @@ def write(path: Path, notebook: Any) -> None:
 
 
 def select(asked: list[str] | None) -> list[str]:
-    """The pages that are asked for by number or name, all without, in reading order.
-
-    UsageError where one is not there or has other parameters than the five, of which papermill would only warn."""
+    """The pages that are asked for by number or name, all without, in reading order. UsageError where one is not
+    there or has other parameters than the five, of which papermill would only warn."""
     known = {word: name for name in NAMES for word in (name, name[:2], name[1])}
     if unknown := set(asked or ()) - known.keys():
         raise UsageError(f"no page {', '.join(sorted(unknown))}: choose from {', '.join(n[:2] for n in NAMES)}")
@@ -68,12 +67,9 @@ def code_hash(notebook: Any) -> str:
 
 def headings(notebook: Any) -> list[tuple[int, str]]:
     """Position of the cell and text of every heading; the first is the page's title."""
-    found = []
-    for index, cell in enumerate(notebook["cells"]):
-        if cell["cell_type"] == "markdown":
-            prose = re.sub(r"^```.*?^```", "", cell["source"], flags=re.MULTILINE | re.DOTALL)
-            found += [(index, text.strip()) for text in re.findall(r"^#{1,6}\s+(.+)$", prose, flags=re.MULTILINE)]
-    return found
+    cells = [(at, cell["source"]) for at, cell in enumerate(notebook["cells"]) if cell["cell_type"] == "markdown"]
+    prose = [(at, re.sub(r"(?ms)^```.*?^```", "", source)) for at, source in cells]
+    return [(at, text.strip()) for at, source in prose for text in re.findall(r"(?m)^#{1,6}\s+(.+)$", source)]
 
 
 def stamp(notebook: Any, seconds: float, **more: str) -> Any:

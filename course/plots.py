@@ -12,8 +12,6 @@ import numpy as np
 import torch
 from cycler import cycler
 from IPython import display
-from matplotlib.figure import Figure
-from matplotlib.transforms import IdentityTransform
 from PIL import Image
 from torch import Tensor
 
@@ -21,36 +19,24 @@ from srlib.measure.grids import power_spectrum
 
 # Okabe and Ito 2008: eight colours that stay apart under every common colour blindness.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#B8A800")
-BRACKETS = re.compile(r"\[[^]]*\]")  # intervals, which tables do not break
 Picture = Tensor | np.ndarray  # [C, H, W] or [H, W], uint8 or float in [0, 1]
 DPI = 100  # one figure pixel per picture pixel and zoom step
-STYLE: dict[Any, Any] = {
-    "figure.dpi": DPI,
-    "figure.figsize": (8.0, 3.6),
-    "figure.constrained_layout.use": True,
-    "axes.prop_cycle": cycler(color=PALETTE),
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.titlesize": 10,
-    "axes.labelsize": 10,
-    "axes.axisbelow": True,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.6,
-    "font.size": 9.5,
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-    "image.interpolation": "nearest",
-    "image.cmap": "gray",
-}
 
 
 def use_style() -> None:
     """Set matplotlib to the style of the series; ``open_page`` calls it."""
-    mpl.rcParams.update(STYLE)
+    mpl.rc("figure", dpi=DPI, figsize=(8.0, 3.6))
+    mpl.rc("figure.constrained_layout", use=True)
+    mpl.rc("axes", prop_cycle=cycler(color=PALETTE), grid=True, axisbelow=True, titlesize=10, labelsize=10)
+    mpl.rc("axes.spines", top=False, right=False)
+    mpl.rc("grid", color="#dddddd", linewidth=0.6)
+    mpl.rc("font", size=9.5)
+    mpl.rc("legend", frameon=False)
+    mpl.rc("lines", linewidth=1.8)
+    mpl.rc("image", interpolation="nearest", cmap="gray")
 
 
-def show(figure: Figure, alt: str) -> None:
+def show(figure: plt.Figure, alt: str) -> None:
     """Display a figure as PNG and close it; ValueError without an alternative text."""
     if not alt.strip():
         raise ValueError("a figure needs an alternative text that says what it shows")
@@ -72,10 +58,9 @@ def as_array(picture: Picture) -> np.ndarray:
 
 def gallery(
     pictures: Sequence[Picture], captions: Sequence[str], *, zoom: int = 1, columns: int = 0, title: str = ""
-) -> Figure:
-    """Pictures of one size, each pixel drawn as ``zoom`` x ``zoom`` screen pixels, with a caption under each.
-
-    Captions may hold line breaks; ``columns`` = 0 puts all into one row."""
+) -> plt.Figure:
+    """Pictures of one size, each pixel drawn as ``zoom`` x ``zoom`` screen pixels, with a caption, which may hold
+    line breaks, under each; ``columns`` = 0 puts all into one row."""
     arrays = [as_array(p) for p in pictures]
     if len(arrays) != len(captions):
         raise ValueError(f"{len(arrays)} pictures need as many captions, got {len(captions)}")
@@ -84,7 +69,7 @@ def gallery(
     gap, above, below = 8, 26 if title else 4, 15 * max(c.count("\n") + 1 for c in captions) + 8
     right, top = columns * (width + gap) + gap, above + -(-len(arrays) // columns) * (height + below)
     figure = plt.figure(figsize=(right / DPI, top / DPI), layout="none")
-    pixels: dict[str, Any] = {"transform": IdentityTransform(), "va": "top"}
+    pixels: dict[str, Any] = {"transform": mpl.transforms.IdentityTransform(), "va": "top"}
     for i, (array, caption) in enumerate(zip(arrays, captions)):
         x = gap + i % columns * (width + gap)
         y = top - above - i // columns * (height + below) - height
@@ -110,7 +95,7 @@ def curves(axis: plt.Axes, series: Mapping[str, tuple[Any, Any]], xlabel: str, y
     axis.legend()
 
 
-def history(histories: Mapping[str, list[dict]], reference: tuple[str, float]) -> Figure:
+def history(histories: Mapping[str, list[dict]], reference: tuple[str, float]) -> plt.Figure:
     """Training loss and validation PSNR against steps; ``reference``, a (name, dB), is a dashed line."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
     for name, rows in histories.items():
@@ -142,19 +127,18 @@ def spectrum_picture(picture: Tensor) -> Tensor:
 
 
 def table(rows: Sequence[Mapping[str, str]], caption: str = "", hidden: Mapping[str, Any] = {}) -> None:
-    """Display rows of texts as a table whose first column is a label; the keys of the first row are the columns.
-
-    ``hidden`` goes into the output unseen, by its MIME type. ValueError: a row has other columns."""
+    """Display rows of texts as a table whose first column is a label, and unseen, by MIME type, what is
+    ``hidden``. The keys of the first row are the columns; ValueError: a row has others."""
     lines = [list(rows[0]), *(list(row.values()) for row in rows)]
     if any(list(row) != lines[0] for row in rows):
         raise ValueError(f"every row needs exactly the columns {', '.join(lines[0])}")
     side = "right" if all(len(cell) <= 24 for line in lines[1:] for cell in line[1:]) else "left"
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    html, plain = f"<caption>{escape(caption)}</caption>" * bool(caption), ""
+    sides, widths = ["left", *[side] * (len(lines[0]) - 1)], [max(map(len, column)) for column in zip(*lines)]
+    html = f"<caption>{escape(caption)}</caption>" * bool(caption)
     for line in lines:
-        tag, sides = "th" if line is lines[0] else "td", ["left", *[side] * (len(line) - 1)]
-        texts = [BRACKETS.sub(lambda part: part[0].replace(" ", "&nbsp;"), escape(text)) for text in line]
+        tag = "th" if line is lines[0] else "td"  # and an interval in brackets is not broken
+        texts = [re.sub(r"\[[^]]*\]", lambda part: part[0].replace(" ", "&nbsp;"), escape(text)) for text in line]
         cells = [f'<{tag} style="text-align:{to}">{text}</{tag}>' for to, text in zip(sides, texts)]
         html += f"<tr>{''.join(cells)}</tr>"
-        plain += "\n" * bool(plain) + "  ".join(map(str.ljust, line, widths)).rstrip()
+    plain = "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
     display.display({"text/html": f"<table>{html}</table>", "text/plain": plain, **hidden}, raw=True)

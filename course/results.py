@@ -1,8 +1,5 @@
-"""The ledger: what the pages recorded, compared with what is expected, and printed as tables.
-
-A page's closing cell carries its recorded numbers as JSON of type ``MIME`` in its output. So an executed notebook
-is its own ledger, and every table elsewhere is made from notebooks.
-"""
+"""The ledger: what the pages recorded, compared with what is expected, and printed as tables. A page's closing
+cell carries its numbers as JSON of type ``MIME``: an executed notebook is its own ledger, for all tables."""
 
 import json
 import math
@@ -38,7 +35,6 @@ HEADLINE: dict[str, str] = {
     "06.set14.base": "`base`, which comes along, on Set14 (Y)",
     "06.set14.span-48": "SPAN (2023), published, on Set14 (Y)",
 }
-
 CLOCKS = ("s", "ms", "images/s", "x faster", "GFLOP/s", "MiB")  # units that measure the machine: not compared
 LEVEL, PRIOR, FEW, LEAST, TINY = 0.999, 4, 3, 0.002, 1e-4  # of tolerances, see expect
 
@@ -68,76 +64,50 @@ def expect(ledgers: Sequence[Ledger], command: str, machine: str, runs: Sequence
     ``PRIOR`` more runs had that one (Smyth 2004, doi:10.2202/1544-6115.1027), unless fewer than ``FEW`` have that
     name. It is 0.2 % of the value, and ``TINY``, at least. What was run once has no spread: its tolerance is a
     guess, 0.15 dB or 5 %. Texts and whole numbers that all runs agree on have to be equal. Clocks, and texts that
-    differ, are not compared. What every run found is kept too, so that more runs can join (:func:`ledgers_of`).
-    """
-    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    differ, are not compared. What every run found is kept too, so that more runs can join."""
     kinds: dict[tuple[str, ...], list[float]] = defaultdict(list)
+    found, entries = {}, {}
     for key in sorted(set().union(*ledgers)):
-        found[key] = [ledger[key] for ledger in ledgers if key in ledger]
-        if _moves(values := [entry["value"] for entry in found[key]]):
-            kinds[_kind(key, found[key][0]["unit"])].append(float(np.var(values, ddof=1)))
-    entries = {}
-    for key, several in found.items():
-        values, unit = [entry["value"] for entry in several], several[0]["unit"]
-        entries[key] = {"value": values[0], "tolerance": None, "unit": unit}
-        if unit not in CLOCKS:
-            entries[key] |= _tolerance(values, unit, kinds[_kind(key, unit)])
+        several = [ledger[key] for ledger in ledgers if key in ledger]
+        values, unit, variance = [entry["value"] for entry in several], several[0]["unit"], 0.0
+        alike = kinds[key[:2], key.rsplit(".", 1)[-1], unit]
+        if {type(value) for value in values} <= {int, float} and len(set(values)) > 1:
+            alike.append(variance := float(np.var(values, ddof=1)))
+        found[key] = values, unit, variance, alike
+    for key, (values, unit, variance, alike) in found.items():
+        first, n = values[0], len(values)
+        entry = entries[key] = {"value": first, "tolerance": None, "unit": unit}
+        if variance and unit not in CLOCKS:
+            prior = PRIOR if len(alike) >= FEW else 0
+            mean, freedom = float(np.mean(values)), n - 1 + prior
+            spread = math.sqrt(((n - 1) * variance + prior * float(np.median(alike))) / freedom)
+            half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * spread * math.sqrt(1 + 1 / n)
+            entry |= {"value": mean, "tolerance": max(half, LEAST * abs(mean), TINY), "spread": spread, "runs": n}
+        elif len(set(values)) == 1 and unit not in CLOCKS:
+            entry["tolerance"] = 0
+            if type(first) is float and n == 1:
+                entry["tolerance"] = 0.15 if unit == "dB" else 0.05 * abs(first)
+            elif type(first) is float:
+                entry["tolerance"] = max(LEAST * abs(first), TINY)
         if len(ledgers) > 1:
-            entries[key]["values"] = [ledger.get(key, {}).get("value") for ledger in ledgers]
+            entry["values"] = [ledger.get(key, {}).get("value") for ledger in ledgers]
     return {"command": command, "machine": machine, "runs": list(runs), "results": entries}
-
-
-def ledgers_of(expected: Mapping[str, Any]) -> list[Ledger]:
-    """The ledgers that a file of several runs was made from; none where it does not keep them."""
-    ledgers: list[Ledger] = [{} for _ in expected["runs"]]
-    for key, kept in expected["results"].items():
-        for ledger, value in zip(ledgers, kept.get("values", ())):
-            ledger |= {} if value is None else {key: {"value": value, "unit": kept["unit"]}}
-    return [ledger for ledger in ledgers if ledger]
-
-
-def _kind(key: str, unit: str) -> tuple[str, ...]:
-    return key[:2], key.rsplit(".", 1)[-1], unit
-
-
-def _moves(values: Sequence[Any]) -> bool:
-    return not {type(value) for value in values} - {int, float} and len(set(values)) > 1
-
-
-def _tolerance(values: Sequence[Any], unit: str, alike: Sequence[float]) -> dict[str, Any]:
-    """What :func:`expect` says of one result, ``alike`` being the variances of its kind."""
-    first, n = values[0], len(values)
-    if _moves(values):
-        prior = PRIOR if len(alike) >= FEW else 0
-        mean, freedom = float(np.mean(values)), n - 1 + prior
-        spread = math.sqrt(((n - 1) * float(np.var(values, ddof=1)) + prior * float(np.median(alike))) / freedom)
-        half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * spread * math.sqrt(1 + 1 / n)
-        return {"value": mean, "tolerance": max(half, LEAST * abs(mean), TINY), "spread": spread, "runs": n}
-    if len(set(values)) > 1:
-        return {}
-    if type(first) is not float:
-        return {"tolerance": 0}
-    guess = 0.15 if unit == "dB" else 0.05 * abs(first)
-    return {"tolerance": guess if n == 1 else max(LEAST * abs(first), TINY)}
 
 
 def compare(ledger: Ledger, expected: Mapping[str, Any]) -> list[str]:
     """Sentences on what ``expected`` (see :func:`expect`) holds of the ledger's pages and is not so there."""
     sentences, numbers = [], {key[:2] for key in ledger}
     for key, entry in expected["results"].items():
-        tolerance, wanted = entry["tolerance"], show_with_unit(entry["value"], entry["unit"])
-        if key not in ledger and key[:2] in numbers:
-            sentences.append(f"{key}: not recorded, expected {wanted}")
-        elif key in ledger and not _agree(value := ledger[key]["value"], entry["value"], tolerance):
-            within = f" within {tolerance:.2g}" if tolerance else ""
-            sentences.append(f"{key}: {show_with_unit(value, entry['unit'])}, expected {wanted}{within}")
+        wanted, tolerance, unit = entry["value"], entry["tolerance"], entry["unit"]
+        told = f"expected {show_with_unit(wanted, unit)}"
+        if key not in ledger:
+            sentences += [f"{key}: not recorded, {told}"] * (key[:2] in numbers)
+        elif tolerance is not None and (value := ledger[key]["value"]) != wanted:
+            compared = {type(value), type(wanted)} <= {int, float}
+            if not compared or not math.isclose(value, wanted, rel_tol=0, abs_tol=tolerance + 1e-12):
+                within = f" within {tolerance:.2g}" if tolerance else ""
+                sentences.append(f"{key}: {show_with_unit(value, unit)}, {told}{within}")
     return sentences
-
-
-def _agree(value: Any, expected: Any, tolerance: float | None) -> bool:
-    if tolerance is None or {type(value), type(expected)} - {int, float}:
-        return tolerance is None or value == expected
-    return math.isclose(value, expected, rel_tol=0, abs_tol=tolerance + 1e-12)
 
 
 def show_with_unit(value: Any, unit: str) -> str:
@@ -155,9 +125,8 @@ def show_with_unit(value: Any, unit: str) -> str:
 def duration(seconds: float) -> str:
     """Seconds as people say them: ``7 s``, ``3 min 5 s``, ``2 h 10 min``."""
     minutes, s = divmod(round(seconds), 60)
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes} min {s} s" if minutes else f"{s} s"
+    h, m = divmod(minutes, 60)
+    return f"{h} h {m} min" if h else f"{m} min {s} s" if m else f"{s} s"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -10,17 +10,18 @@ import shlex
 import shutil
 import subprocess
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from course import doctor, results, site
 from course import notebooks as pages
-from course.execute import PageFailed, execute, kernels
+from course.execute import execute, kernels
 from course.page import BUDGETS, EXPECTED
 from srlib.data import open_store
 from srlib.device import PRECISIONS, choose_device, choose_precision
-from srlib.errors import UsageError
+from srlib.errors import DataError, UsageError
 from srlib.files import ROOT, resolve, write_json
 
 DISK = {"smoke": 0.5, "quick": 1.0, "study": 4.0, "full": 4.0}  # GiB that a run may take
@@ -53,8 +54,7 @@ def main(args: argparse.Namespace) -> int:
                 print(f"\nThe pages so far: {run.partial / 'index.html'}; the tools' messages: run.log beside it.")
                 print(*failures, sep="\n", flush=True)
                 return 1
-            ledger, differences = run.report()
-            run.put_in_place()
+            ledger, differences = run.finish()
     except Timeout:
         raise UsageError(f"{run.folder}: this very run is at work already; wait for it or stop it") from None
     except KeyboardInterrupt:
@@ -75,10 +75,8 @@ def main(args: argparse.Namespace) -> int:
 
 
 class Run:
-    """A checked command, and ``done``, the names of the pages that are finished so far.
-
-    It is made in ``partial``, which becomes ``folder``; ``key`` stands for all that makes a page but its own code.
-    """
+    """A checked command, and ``done``, the names of the pages that are finished so far. It is made in ``partial``,
+    which becomes ``folder``; ``key`` stands for all that makes a page but its own code."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args, self.names, self.done = args, pages.select(args.only), list[str]()
@@ -108,7 +106,7 @@ class Run:
     def take_up(self) -> None:
         """Find out what an interrupted run has left."""
         if self.earlier.exists() and not self.folder.exists():
-            self.earlier.rename(self.folder)  # it was ended between the renames of put_in_place
+            self.earlier.rename(self.folder)  # it was ended between the renames of finish
         path, data = self.folder / "environment.json", self.parameters["DATA"]
         if path.exists() and (held := json.loads(path.read_text(encoding="utf-8"))["data"]) != data:
             raise UsageError(f"{self.folder} holds a run on {held}; choose another --runs")
@@ -120,14 +118,12 @@ class Run:
             since.touch()
         self.fresh = since.stat().st_mtime if since.exists() else 0.0
         for name in pages.NAMES:
-            try:
+            with suppress(OSError, ValueError, AttributeError):  # not there, half a file, or not finished
                 was, now = (pages.read(where / f"{name}.ipynb") for where in (self.partial, pages.FOLDER))
                 if (was.metadata.srlib.key, was.metadata.srlib.code_hash) == (self.key, pages.code_hash(now)):
                     self.done.append(name)
-            except (OSError, ValueError, AttributeError):  # not there, half a file, or not finished
-                continue
 
-    def execute(self) -> list[PageFailed]:
+    def execute(self) -> list[DataError]:
         """Execute the pages that are not done; the failures."""
         failures = []
         with kernels(self.partial / "run.log", self.fresh, self.args.precision) as log:
@@ -141,15 +137,15 @@ class Run:
                 try:
                     execute(source, output, self.parameters, label, key=self.key)
                     self.done.append(name)
-                except PageFailed as failure:
+                except DataError as failure:
                     traceback.print_exception(failure, file=log)
                     failures.append(failure)
                     if not self.args.keep_going:
                         break
         return failures
 
-    def report(self) -> tuple[results.Ledger, list[str]]:
-        """Write everything but the notebooks; what was found, and what of it is not as expected."""
+    def finish(self) -> tuple[results.Ledger, list[str]]:
+        """Write all but the notebooks, put the run in place; what it found, and what of it is not as expected."""
         for path in self.partial.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)  # of the site that a failed run leaves
@@ -180,12 +176,9 @@ class Run:
         write_json(self.partial / "environment.json", environment)
         if problem := site.build(self.partial, self.partial):
             print(problem, flush=True)  # the results are there all the same
-        return ledger, differences or []
-
-    def put_in_place(self) -> None:
-        """Swap the finished run that is there for the new one."""
         shutil.rmtree(self.earlier, ignore_errors=True)
         if self.folder.exists():
             self.folder.rename(self.earlier)
         self.partial.rename(self.folder)
         shutil.rmtree(self.earlier, ignore_errors=True)
+        return ledger, differences or []

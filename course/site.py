@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from course import notebooks as pages
 from course import results
@@ -17,7 +16,6 @@ from srlib.errors import DataError, UsageError
 from srlib.files import ROOT
 
 TEXTS = ROOT / "site"
-DEMO = ("try*", "demo")  # in the site alone: the folder of a run has no demo
 FILES = ("results.json", "environment.json", "run.log")
 
 
@@ -38,12 +36,11 @@ def main(args: argparse.Namespace) -> int:
 
 
 def build(where: Path, output: Path, *, demo: bool = False) -> str:
-    """Write the site of the pages in a folder into ``output``, which may be that folder.
-
-    With ``demo`` the demo is a part of it, and warnings are errors. What went wrong, empty if nothing did."""
+    """Write the site of the pages in a folder into ``output``, which may be that folder; with ``demo`` the demo is
+    in it and warnings are errors. What went wrong, empty if nothing did."""
     with TemporaryDirectory() as temporary:
         source = Path(temporary) / "source"
-        shutil.copytree(TEXTS, source, ignore=None if demo else shutil.ignore_patterns(*DEMO))
+        shutil.copytree(TEXTS, source, ignore=None if demo else shutil.ignore_patterns("try*", "demo"))
         for name in (*(f"{name}.ipynb" for name in pages.NAMES), *FILES):
             if (where / name).exists():
                 shutil.copy2(where / name, source)
@@ -60,21 +57,20 @@ def build(where: Path, output: Path, *, demo: bool = False) -> str:
 
 def results_page(folder: Path) -> str:
     """What the pages in a folder found, as Markdown; of a run also how it was made and what is not as expected."""
-    notebooks, head, rows = pages.read_all(folder), ("page", "executed", "time"), []
+    notebooks, rows = pages.read_all(folder), []
     for name, page in notebooks.items():
         done = page.metadata.get("srlib", {"finished": "failed", "wall_seconds": 0})
         when, time = done["finished"][:16].replace("T", " "), results.duration(done["wall_seconds"])
         rows.append((f"[{pages.headings(page)[0][1]}]({name}.ipynb)", when, time))
-    parts = [f"# What the pages found\n\n{results.table(head, rows)}"]
+    parts = [f"# What the pages found\n\n{results.table(('page', 'executed', 'time'), rows)}"]
     ledger, path = results.collect(*notebooks.values()), folder / "environment.json"
-    run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    run = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if run.get("data", "sample") == "sample":
         parts.append("The photos are a few bundled ones: the numbers are an illustration, not a verdict.")
     parts.append(f"## The results\n\n{results.table_markdown(results.headline(ledger))}")
     if (differences := run.get("not_as_expected")) is not None:
-        told = [f"* {difference}" for difference in differences]
-        parts.append("Not as in `expected/`:" if told else "All are within the tolerances of `expected/`.")
-        parts.append("\n".join(told))
+        parts.append("Not as in `expected/`:" if differences else "All are within the tolerances of `expected/`.")
+        parts.append("\n".join(f"* {difference}" for difference in differences))
     parts.append(f"## All that the pages recorded\n\n{results.table_markdown(ledger)}")
     if run:
         parts.append(f"## The environment\n\n```json\n{json.dumps(run, indent=1)}\n```")

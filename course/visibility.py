@@ -1,8 +1,6 @@
 """Can anyone see a grid? What two published models of the eye say, and a test that a reader takes in the page."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 
@@ -25,32 +23,29 @@ RUNGS: dict[str, list[list[int]]] = {
 
 
 def barten(frequency: float, luminance: float, field: float = 4.7) -> float:
-    """Contrast sensitivity, one over the amplitude of the faintest visible wave relative to its mean.
-
-    Barten 2003 (Proc. SPIE 5294, 231-238): a wave of ``frequency`` cycles per degree on a square of ``field``
-    degrees a side and ``luminance`` cd/m^2, seen at leisure, half of the time, by both eyes of a young observer.
-    """
+    """Contrast sensitivity, one over the amplitude of the faintest visible wave relative to its mean: a wave of
+    ``frequency`` cycles per degree on a square of ``field`` degrees and ``luminance`` cd/m^2, seen at leisure,
+    half of the time, by both eyes of a young observer (Barten 2003, Proc. SPIE 5294, 231-238)."""
     optics = np.exp(-0.0016 * frequency**2 * (1 + 100 / luminance) ** 0.08)
     size = 1 + 144 / field**2 + 0.64 * frequency**2
     noise = 63 / luminance**0.83 + 1 / (1 - np.exp(-0.02 * frequency**2))
     return float(5200 * optics / np.sqrt(size * noise))
 
 
-def castle(frequency: float, luminance: float = 43.0) -> float:
+def castle(frequency: float, luminance: float) -> float:
     """The same by castleCSF, from ``CASTLE``; ValueError for a luminance that it was not read for."""
     if not 40 <= luminance <= 47:
         raise ValueError(f"the table holds 43 cd/m^2, got {luminance:.0f}")
     return float(np.exp(np.interp(np.log(frequency), np.log(list(CASTLE)), np.log(list(CASTLE.values())))))
 
 
-MODELS: dict[str, Callable[[float, float], float]] = {"Barten 2003": barten, "castleCSF 2024": castle}
+MODELS = {"Barten 2003": barten, "castleCSF 2024": castle}
 
 
 @dataclass(frozen=True)
 class Screen:
-    """An sRGB screen: 24 inches, 1920 x 1080, seen from 60 cm, unless said otherwise.
-
-    ``white`` is its luminance in cd/m^2, ``zoom`` the screen pixels to a pixel of the picture."""
+    """An sRGB screen: 24 inches, 1920 x 1080, seen from 60 cm, unless said otherwise; ``white`` is its luminance
+    in cd/m^2, ``zoom`` the screen pixels to a pixel of the picture."""
 
     pixels_per_degree: float = 37.8
     white: float = 200.0
@@ -64,24 +59,19 @@ class Screen:
         """The change of luminance that one level makes, relative to the luminance."""
         return 2.4 / (level + 0.055 * 255)
 
-    def times_threshold(self, pattern: np.ndarray, model: str, level: float = 128.0) -> float:
-        """How far the strongest wave of a grid stands above the threshold: from 1 on, it can be seen.
+    def times_threshold(self, pattern: np.ndarray, model: str) -> float:
+        """How far the strongest wave of a grid on gray 128 stands above the threshold: from 1 on, it can be seen.
+        ``pattern`` is a period ``[n, n]`` of levels. Waves are judged one by one; a sum helps a little more."""
+        n = len(pattern)
+        alone = 2 * np.arange(n) % n == 0  # a wave that is its own mirror image counts once, not twice
+        waves = np.abs(np.fft.fft2(pattern)) / n**2 * np.where(np.outer(alone, alone), 1, 2)
+        frequencies = np.hypot.outer(*[np.fft.fftfreq(n)] * 2) * self.pixels_per_degree / self.zoom
+        sensitivity = [MODELS[model](frequency, self.luminance(128)) for frequency in frequencies.flat[1:]]
+        return float((waves.flat[1:] * sensitivity).max() * self.contrast(128))
 
-        ``pattern`` is one period ``[n, n]`` in levels. Waves are judged one by one; their sum helps a little more.
-        """
-        waves = 2 * np.abs(np.fft.fft2(pattern)) / np.size(pattern)
-        strongest, n = 0.0, len(pattern)
-        for i, j in list(product(range(n), repeat=2))[1:]:
-            alone = (2 * i) % n == (2 * j) % n == 0  # this wave is its own mirror image: counted once, not twice
-            frequency = np.hypot(min(i, n - i), min(j, n - j)) / n * self.pixels_per_degree / self.zoom
-            sensitivity = MODELS[model](frequency, self.luminance(level))
-            strongest = max(strongest, waves[i, j] * (0.5 if alone else 1) * self.contrast(level) * sensitivity)
-        return float(strongest)
-
-    def threshold(self, model: str, period: int = 4) -> float:
-        """The size in levels (standard deviation) of the faintest visible grid: a single upright wave."""
-        wave = np.tile(np.sqrt(2) * np.cos(2 * np.pi * np.arange(period) / period), (period, 1))
-        return 1 / self.times_threshold(wave, model)
+    def threshold(self, model: str) -> float:
+        """The size in levels of the faintest visible grid of period 4: a single upright wave."""
+        return 1 / self.times_threshold(np.sqrt(2) * np.array([[1, 0, -1, 0]] * 4), model)
 
 
 def size(pattern: list[list[int]]) -> float:
@@ -90,9 +80,7 @@ def size(pattern: list[list[int]]) -> float:
 
 
 def staircase() -> None:
-    """Display the test: which of two squares has a grid?
-
-    Three right answers make it fainter, a wrong one stronger, which settles where 79 % are right (Levitt 1971).
-    It runs in the browser alone and keeps nothing."""
+    """Display the test: which of two squares has a grid? Three right answers make it fainter, a wrong one
+    stronger, which settles where 79 % are right (Levitt 1971). It runs in the browser alone and keeps nothing."""
     rungs = [{"name": name, "size": size(pattern), "pattern": pattern} for name, pattern in RUNGS.items()]
     widgets.show("staircase", rungs=rungs)

@@ -27,21 +27,20 @@ def pixel_unshuffle(answer: Any) -> Iterator[tuple[str, bool]]:
 
 def psnr(answer: Any) -> Iterator[tuple[str, bool]]:
     """A function (output, target, peak) to decibels."""
+
+    def gives(truth: float, output: torch.Tensor, target: torch.Tensor, peak: float = 1.0) -> bool:
+        return bool(abs(numbers(ask(answer, output, target, peak)) - truth) < 1e-3)
+
     target = torch.full((2, 8, 6), 0.5)  # neither three colours nor a square
     uneven = target + 0.1
     uneven[0, 0] += 0.2  # 6 of 96 errors are 0.3
     yield "the answer must be one number", numbers(ask(answer, target + 0.1, target, 1.0)).ndim == 0
-    yield "an error of 0.1 everywhere, Max = 1: 20 dB", _close(answer, target + 0.1, target, 1.0, 20)
-    yield "a tenth of that error: 20 dB more", _close(answer, target + 0.01, target, 1.0, 40)
-    yield "the sign of an error must not matter", _close(answer, target - 0.1, target, 1.0, 20)
-    peaks = [_close(answer, peak * (target + 0.1), peak * target, peak, 20) for peak in (255.0, 1023.0)]
+    yield "an error of 0.1 everywhere, Max = 1: 20 dB", gives(20, target + 0.1, target)
+    yield "a tenth of that error: 20 dB more", gives(40, target + 0.01, target)
+    yield "the sign of an error must not matter", gives(20, target - 0.1, target)
+    peaks = [gives(20, peak * (target + 0.1), peak * target, peak) for peak in (255.0, 1023.0)]
     yield "Max = 255 on pixels from 0 to 255 must give the same, and so must any other Max", all(peaks)
-    whole = _close(answer, uneven, target, 1.0, 18.2391)
-    yield "average the squares over all colours and pixels before the logarithm", whole
-
-
-def _close(function: Any, output: torch.Tensor, target: torch.Tensor, peak: float, truth: float) -> bool:
-    return bool(abs(numbers(ask(function, output, target, peak)) - truth) < 1e-3)
+    yield "average the squares over all colours and pixels before the logarithm", gives(18.2391, uneven, target)
 
 
 CHECKS: dict[str, Check] = {

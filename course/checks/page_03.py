@@ -25,7 +25,8 @@ def luma_only(answer: Any) -> Iterator[tuple[str, bool]]:
     hr = numbers(ask(answer, network, lr)).float()
     yield "two colour photos of 6 x 5 pixels must become two of 24 x 20", tuple(hr.shape) == (2, 3, 24, 20)
     yield "the luma must be the network's answer to the luma of LR", near(to_gray(hr), network(to_gray(lr)), 1e-4)
-    yield "the chroma must be that of bicubic interpolation", near(_chroma(hr), _chroma(upsample(lr, 4)), 1e-4)
+    found, wanted = (to_ycbcr(rgb, limited=False)[:, 1:] for rgb in (hr, upsample(lr, 4)))
+    yield "the chroma must be that of bicubic interpolation", near(found, wanted, 1e-4)
 
 
 def draw(answer: Any) -> Iterator[tuple[str, bool]]:
@@ -50,10 +51,6 @@ def absolute(answer: Any) -> Iterator[tuple[str, bool]]:
     cases = np.array([[0.9, 0.39, 0.02]] * 6 + [[0.2, 0.556, 1.0]] * 4)
     error, least = (np.abs(cases - c).mean(axis=0) for c in (colour, np.median(cases, axis=0)))
     yield "another answer has a smaller error in some channel: try both ends", bool((error - least).max() < 0.005)
-
-
-def _chroma(rgb: Tensor) -> Tensor:
-    return to_ycbcr(rgb, limited=False)[:, 1:]
 
 
 CHECKS: dict[str, Check] = {
