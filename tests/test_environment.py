@@ -1,6 +1,8 @@
 """pyproject.toml, requirements.lock and environment.yml name one and the same environment."""
 
 import re
+import subprocess
+import sys
 import tomllib
 
 import yaml
@@ -36,3 +38,9 @@ def test_conda_installs_the_lock_and_nothing_else():
     assert pip == {"pip": ["-r requirements.lock"]}
     python = next(name for name in conda if name.startswith("python")).split("=")[-1]
     assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains(python)
+
+
+def test_importing_srlib_does_not_load_the_compiler():
+    """It takes twice as long as PyTorch itself, and few need it."""
+    run = "import sys, srlib.commands.upscale, srlib.commands.train; sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", run]).returncode == 0

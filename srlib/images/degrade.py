@@ -18,11 +18,11 @@ def placed(make: Callable[..., Tensor], args: tuple, dtype: torch.dtype, device:
     """The constant ``make(*args)`` on a device, moved there once: every copy to a GPU waits for its queue."""
     if torch.compiler.is_exporting():  # for pictures of any size, of which nothing is constant
         return make(*args).to(device=device, dtype=dtype)
-    return _constant(make, args, dtype, device)
+    return constant(make, args, dtype, device)
 
 
-@torch.compiler.assume_constant_result  # which a function with a cache around it cannot be marked with
-def _constant(*key) -> Tensor:
+def constant(*key) -> Tensor:
+    """What a compiler is told to take as it is, which it cannot be told of a function with a cache around it."""
     return _placed(*key)
 
 
