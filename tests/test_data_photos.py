@@ -152,7 +152,9 @@ def test_the_command_lists_what_is_left_out_with_the_reason_and_refuses_too_many
     (good / "notes.jpg").write_text("no picture")
     status, told = cache(1)
     assert status == 1
-    assert re.search(r"1 of 11 photos are bad, more than 1 %:\n  notes.jpg: not an image(.|\n)*--max-bad 10$", told)
+    assert re.search(
+        r"1 of 11 photos are bad, more than 1 %:\n  notes.jpg: not an image(.|\n)*--max-bad 10$", told
+    )
     assert cache(10)[0] == 0
     assert cache(1)[0] == 0, "what was accepted once stays accepted"
     (good / "cut.jpg").write_bytes(REFUSED["truncated JPEG"][0])

@@ -138,7 +138,9 @@ def test_two_processes_at_once_build_one_store(photos, runs, monkeypatch):
 
     def build_while_another_waits(*args):
         others.append(process(*cache(photos, runs)))
-        assert any("another process is building photos-center: waiting for it" in line for line in others[0].stdout)
+        assert any(
+            "another process is building photos-center: waiting for it" in line for line in others[0].stdout
+        )
         build_store(*args)
 
     monkeypatch.setattr(build, "build_store", build_while_another_waits)
