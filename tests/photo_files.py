@@ -1,17 +1,14 @@
 """Pictures and folders of them, and a tiny network to enlarge them."""
 
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 from torch import nn
 
 from srlib import models
-from srlib.commands import main
 from srlib.data.decode import ALIGNED
 from srlib.train import checkpoints
 from srlib.train.config import TrainConfig
@@ -87,11 +84,3 @@ def partition(folder: Path, kind: str = "csv") -> Path:
 
 def files(folder: Path | str = ".") -> set[str]:
     return {path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if not path.is_dir()}
-
-
-def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """``upscale`` by a tiny network, in an empty folder."""
-    weights, here = save_checkpoint(tmp_path / "tiny.pt"), tmp_path / "here"
-    here.mkdir()
-    monkeypatch.chdir(here)
-    return lambda *words: main(["upscale", "--model", str(weights), "--device", "cpu", *map(str, words)])
