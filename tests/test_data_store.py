@@ -83,7 +83,7 @@ def test_a_changed_folder_has_another_fingerprint_and_its_old_store_goes(photos,
 def test_ctrl_c_is_one_line_and_what_it_leaves_is_not_used_for_a_changed_folder(photos, runs, monkeypatch, capsys):
     def stopping(data, kind, crop):
         if data.endswith(b"\xff\xd970"):
-            signal.raise_signal(signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
         return cut(data, kind, crop)
 
     with monkeypatch.context() as patch:

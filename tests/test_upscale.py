@@ -1,6 +1,7 @@
 """A photo through a network: tiles that nobody can see, whatever comes in, and no colour from nowhere."""
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,10 +16,11 @@ from srlib.errors import UsageError
 from srlib.images.degrade import upsample
 from srlib.measure.evaluation import mean_psnr
 from srlib.models.networks import Consistent
-from srlib.upscale import SHIPPED, load_network, upscale
+from srlib.upscale import SHIPPED, load_network
 from srlib.upscale.tiles import LEVELS, Enlarger, reach
 
 CPU = torch.device("cpu")
+upscale = partial(package.upscale, device="cpu")
 
 
 def test_reach_is_the_receptive_field_whatever_the_weights():
@@ -40,13 +42,12 @@ def test_tiled_equals_one_pass(kind):
     channels, head = 1 if kind == "per channel" else 3, {"head": kind} if kind in models.HEADS else {}
     model = models.upscaler(channels, channels, body="plain", width=8, depth=2, init="orthogonal", **head).eval()
     model = models.PerChannel(model) if kind == "per channel" else model
+    wrapped = WRAPPED.get(kind, nn.Sequential)(model)
     enlarger = Enlarger(model, tile=19, device=CPU, **{option: option == kind for option in WRAPPED})
     for shape in ((41, 58, 3), (1, 40, 3), (3, 2, 3)):  # the last are smaller than the overlap
         pixels = noise(*shape)
         with torch.no_grad():
-            whole = (
-                WRAPPED.get(kind, nn.Sequential)(model)(as_tensor(pixels))[0].clamp(0, 1).permute(1, 2, 0).numpy()
-            )
+            whole = wrapped(as_tensor(pixels))[0].clamp(0, 1).permute(1, 2, 0).numpy()
         np.testing.assert_allclose(enlarger.array(pixels.astype(np.float32) / 255), whole, atol=2e-5)
         assert np.abs(enlarger.array(pixels).astype(int) - np.rint(255 * whole)).max() <= 1
 
@@ -54,7 +55,7 @@ def test_tiled_equals_one_pass(kind):
 def test_photos_are_enlarged_in_exact_float32():
     allowed, model = [], models.Interpolation()
     model.register_forward_hook(lambda *_: allowed.append(torch.backends.cudnn.allow_tf32))
-    upscale(noise(8, 8, 3), model, device="cpu")
+    upscale(noise(8, 8, 3), model)
     assert allowed[-1] is False
     assert torch.backends.cudnn.allow_tf32
 
@@ -63,22 +64,21 @@ def test_images_arrays_and_tensors_come_back_as_what_they_were():
     model = network().train()
     for mode in ("L", "LA", "RGB", "RGBA", "I;16"):
         image = picture(mode, noise(10, 12, 3))
-        enlarged, tiled = (
-            upscale(image, model, device="cpu"),
-            upscale(np.asarray(image), model, tile=5, device="cpu"),
-        )
+        enlarged, tiled = upscale(image, model), upscale(np.asarray(image), model, tile=5)
         assert (enlarged.mode, enlarged.size, tiled.dtype) == (mode, (48, 40), np.asarray(image).dtype)
         assert np.abs(np.asarray(enlarged, int) - tiled).max() <= 1
     pixels = noise(10, 12, 3)
-    one = upscale(as_tensor(pixels)[0].double(), model, device="cpu")
-    assert (one.shape, one.dtype) == ((3, 40, 48), torch.float64)
-    batch = upscale(as_tensor(pixels).repeat(2, 1, 1, 1), model, device="cpu")
-    torch.testing.assert_close(batch[1].double(), one)
-    expected = upscale(pixels, model, device="cpu")
-    np.testing.assert_array_equal((one * 255).round().permute(1, 2, 0).byte().numpy(), expected)
+    expected = upscale(pixels, model).astype(int)
+    one, batch = (
+        upscale(as_tensor(pixels)[0].double(), model),
+        upscale(as_tensor(pixels).repeat(2, 1, 1, 1), model),
+    )
+    assert (one.dtype, batch.dtype) == (torch.float64, torch.float32)
+    for image in (one, *batch):
+        np.testing.assert_array_equal((image * 255).round().permute(1, 2, 0), expected)
     for option in WRAPPED:
-        assert np.abs(upscale(pixels, model, device="cpu", **{option: True}).astype(int) - expected).max() > 1
-    assert upscale(as_tensor(pixels)[:, :1], network(scale=2), device="cpu").shape == (1, 1, 20, 24)
+        assert np.abs(upscale(pixels, model, **{option: True}) - expected).max() > 1
+    assert upscale(as_tensor(pixels)[:, :1], network(scale=2)).shape == (1, 1, 20, 24)
     assert model.training, "the given network stays as it was"
 
 
@@ -86,7 +86,7 @@ def test_images_arrays_and_tensors_come_back_as_what_they_were():
                                    torch.zeros(3, 8, 8, dtype=torch.uint8), noise(0, 8, 3)])  # fmt: skip
 def test_other_things_are_refused(image):
     with pytest.raises(UsageError, match="cannot enlarge"):
-        upscale(image, network(), device="cpu")
+        upscale(image, network())
 
 
 def test_gray_through_both_kinds_of_networks():
@@ -94,10 +94,10 @@ def test_gray_through_both_kinds_of_networks():
     with torch.no_grad():
         rgb = model(as_tensor(gray[..., None]).expand(-1, 3, -1, -1))[0].permute(1, 2, 0).numpy()
     luma = (rgb @ np.array([0.299, 0.587, 0.114])).clip(0, 1)
-    assert np.abs(upscale(gray, model, device="cpu") - np.rint(255 * luma)).max() <= 1
+    assert np.abs(upscale(gray, model) - np.rint(255 * luma)).max() <= 1
     own = models.PerChannel(network("gray-gray"))
-    three = upscale(np.repeat(gray[..., None], 3, axis=2), own, device="cpu")
-    np.testing.assert_array_equal(upscale(gray, own, device="cpu"), three[..., 1])
+    three = upscale(np.repeat(gray[..., None], 3, axis=2), own)
+    np.testing.assert_array_equal(upscale(gray, own), three[..., 1])
 
 
 def test_names_mean_own_weights_before_shipped_ones(tmp_path, monkeypatch):
@@ -129,7 +129,7 @@ def test_hidden_colours_do_not_bleed(dtype):
     top = LEVELS[np.dtype(dtype)]
     pixels = np.zeros((40, 30, 4), dtype)
     pixels[:, :15], pixels[:, 15:, 1] = (0.5 * top, 0.5 * top, 0.5 * top, top), top
-    enlarged = upscale(pixels, models.Interpolation(), tile=16, device="cpu") / top
+    enlarged = upscale(pixels, models.Interpolation(), tile=16) / top
     alpha = upsample(torch.from_numpy(pixels[..., 3] / top), 4).clamp(0, 1)
     np.testing.assert_allclose(enlarged[..., 3], alpha, atol=0.003)
     np.testing.assert_allclose(enlarged[enlarged[..., 3] > 0][:, :3], 0.5, atol=0.003)
