@@ -76,7 +76,6 @@ def test_where_pictures_go(upscale, words, written):
         ("c.jpg", r"already there: c_x4.jpg \(1 in all\): add --force, or --output elsewhere"),
         ("c.jpg --compare --force", "c_compare.png is a folder or one of the photos"),
         ("twice --output out", "d_x4.png would be written twice, for twice.D.bmp and twice.d.png"),
-        ("a.jpg --compare --output a_compare.png", "a_compare.png would be written twice"),
         ("a.jpg --scale 5", "--scale goes from 2 to 4 with this network"),
         ("a.jpg --width 0", "--width from 1"),
         ("a.jpg --tile 0", "a tile must have at least 1 pixel a side, got 0"),
@@ -305,7 +304,6 @@ def test_the_first_frame_counts_and_is_said(upscale):
         frames[0].save(name, save_all=True, append_images=frames[1:])
     assert upscale("a.gif", "b.webp", "c.tif").count("the first of its 3 frames or pages") == 3
     for enlarged in map(Image.open, ("a_x4.png", "b_x4.webp", "c_x4.tif")):
-        assert getattr(enlarged, "n_frames", 1) == 1
         assert np.asarray(enlarged.convert("RGB"))[8:-8, 8:-8].mean() < 100
 
 
@@ -370,17 +368,12 @@ def press_profile() -> bytes:
 
 
 def test_cmyk_goes_through_its_profile_to_srgb_or_takes_the_plain_formula(upscale):
-    how = {
-        "through its profile": press_profile(),
-        "with a broken profile": b"no profile",
-        "without a profile": None,
-    }
-    for note, profile in how.items():
+    for profile, note in ((press_profile(), "through its"), (b"none", "with a broken"), (None, "without a")):
         Image.new("CMYK", (12, 12), (255, 0, 0, 0)).save("a.tif", icc_profile=profile)  # cyan
-        assert note in upscale("a.tif", "--force")
+        assert f"{note} profile" in upscale("a.tif", "--force")
         enlarged = Image.open("a_x4.tif")
         red, green, blue = enlarged.getpixel((20, 20))
-        if note.startswith("through"):
+        if profile == press_profile():
             assert red > 150 > 110 > max(green, blue)
             written = ImageCms.ImageCmsProfile(io.BytesIO(enlarged.info["icc_profile"]))
             assert ImageCms.getProfileName(written).startswith("sRGB")
