@@ -130,7 +130,7 @@ def middle_square(image):
     return np.asarray(Image.fromarray(middle).resize((176, 176), Image.Resampling.BICUBIC))
 
 
-COLOUR, FACE, FEW, WHITE = smooth(240, 200), photo(178, 218), photo().quantize(200), Image.new("RGB", (240, 200), "white")
+FACE, FEW, WHITE = photo(178, 218), photo().quantize(200), Image.new("RGB", (240, 200), "white")
 CLEAR = FEW.getpixel((120, 100))  # one of its colours
 FAINT = Image.composite(photo(), WHITE, photo().getchannel("R"))
 PIERCED = Image.composite(FEW.convert("RGB"), WHITE, FEW.point(lambda colour: 255 * (colour != CLEAR), "L"))
@@ -139,11 +139,14 @@ MORE = {"save_all": True, "append_images": [photo().rotate(180)], "duration": 10
 # name: (bytes, the picture they stand for, levels by which it may differ)
 READ = {
     **{kind: (encoded(photo(), kind), photo(), 0) for kind in ("PNG", "BMP", "TIFF", "PPM")},
-    **{mode: (encoded(picture(mode, COLOUR), "TIFF"), photo().convert("L"), 0) for mode in ("L", "I;16", "F")},
+    **{
+        mode: (encoded(picture(mode, smooth(240, 200)), "TIFF"), photo().convert("L"), 0)
+        for mode in ("L", "I;16", "F")
+    },
     "JPEG": (encoded(photo(), "JPEG", **JPEG), photo(), 3),
     "CMYK": (encoded(photo().convert("CMYK"), "JPEG", **JPEG), photo(), 4),
     "a large JPEG, decoded smaller": (encoded(photo(3000, 2000), "JPEG", quality=95), photo(3000, 2000), 3),
-    "transparency": (encoded(picture("RGBA", COLOUR), "PNG"), FAINT, 1),
+    "transparency": (encoded(picture("RGBA", smooth(240, 200)), "PNG"), FAINT, 1),
     "transparent colour": (encoded(FEW, "PNG", transparency=CLEAR), PIERCED, 0),
     "WEBP's first frame": (encoded(photo(), "WEBP", lossless=True, **MORE), photo(), 0),
     "GIF's first frame": (encoded(FEW, "GIF", **MORE), FEW, 0),

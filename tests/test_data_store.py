@@ -37,11 +37,6 @@ def photos(tmp_path):
     return generate(tmp_path / "photos", 100)
 
 
-@pytest.fixture
-def runs(tmp_path):
-    return tmp_path / "runs"
-
-
 def stores(runs):
     return sorted(path for path in (runs / "stores").iterdir() if path.is_dir())
 
@@ -55,8 +50,8 @@ def process(*args):
     return subprocess.Popen([sys.executable, "-m", "srlib", *cache(*args)], stdout=subprocess.PIPE, text=True)
 
 
-def test_a_store_holds_each_photo_once_and_is_built_again_where_it_is_damaged(photos, runs, monkeypatch):
-    store = open_store(photos, runs)
+def test_a_store_holds_each_photo_once_and_is_built_again_where_it_is_damaged(photos, tmp_path, monkeypatch):
+    store = open_store(photos, tmp_path)
     assert store.images.shape == (100, 3, 176, 176)
     for row in (0, 31, 32, 99):
         assert (store.images[row] == cut((photos / store.names[row]).read_bytes(), "folder", "center")[""]).all()
@@ -65,26 +60,28 @@ def test_a_store_holds_each_photo_once_and_is_built_again_where_it_is_damaged(ph
     assert store.names != sorted(store.names) == sorted(path.name for path in photos.iterdir())
     before = store.images.tobytes()
     for damaged in ("images.npy", "store.json"):
-        os.truncate(stores(runs)[0] / damaged, 1000)
-        assert open_store(photos, runs).images.tobytes() == before
+        os.truncate(stores(tmp_path)[0] / damaged, 1000)
+        assert open_store(photos, tmp_path).images.tobytes() == before
     monkeypatch.setattr(build, "build_store", lambda *_: pytest.fail("built again"))
-    assert open_store(photos, runs).fingerprint == store.fingerprint
+    assert open_store(photos, tmp_path).fingerprint == store.fingerprint
 
 
-def test_a_changed_folder_has_another_fingerprint_and_its_old_store_goes(photos, runs, tmp_path, capsys):
-    first = open_store(photos, runs).fingerprint
+def test_a_changed_folder_has_another_fingerprint_and_its_old_store_goes(photos, tmp_path, capsys):
+    first = open_store(photos, tmp_path).fingerprint
     copy = shutil.copytree(photos, tmp_path / "elsewhere" / "photos", copy_function=shutil.copyfile)
-    assert open_store(copy, runs).fingerprint == first, "it knows contents and not places"
+    assert open_store(copy, tmp_path).fingerprint == first, "it knows contents and not places"
     (photos / "000007.jpg").write_bytes((photos / "000007.jpg").read_bytes() + b"!")
-    changed = open_store(photos, runs).fingerprint
+    changed = open_store(photos, tmp_path).fingerprint
     assert "the folder has changed since" in capsys.readouterr().out
     (photos / "000007.jpg").rename(photos / "7.jpg")
-    assert len({first, changed, open_store(photos, runs).fingerprint}) == 3
-    assert len(stores(runs)) == 2, "the store of a folder of the same name elsewhere stays"
+    assert len({first, changed, open_store(photos, tmp_path).fingerprint}) == 3
+    assert len(stores(tmp_path)) == 2, "the store of a folder of the same name elsewhere stays"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process alone")
-def test_ctrl_c_is_one_line_and_what_it_leaves_is_not_used_for_a_changed_folder(photos, runs, monkeypatch, capsys):
+def test_ctrl_c_is_one_line_and_what_it_leaves_is_not_used_for_a_changed_folder(
+    photos, tmp_path, monkeypatch, capsys
+):
     def stopping(data, kind, crop):
         if data.endswith(b"\xff\xd970"):
             os.kill(os.getpid(), signal.SIGINT)
@@ -92,78 +89,78 @@ def test_ctrl_c_is_one_line_and_what_it_leaves_is_not_used_for_a_changed_folder(
 
     with monkeypatch.context() as patch:
         patch.setattr(build, "cut", stopping)
-        assert main(cache(photos, runs)) == 130
+        assert main(cache(photos, tmp_path)) == 130
     out, err = capsys.readouterr()
     assert "the same command goes on from here" in out
     assert err.endswith("interrupted\n")
     assert "Traceback" not in err
     generate(photos, 101)
-    assert len(open_store(photos, runs)) == 101
+    assert len(open_store(photos, tmp_path)) == 101
     assert "going on after " not in capsys.readouterr().out
-    assert len(stores(runs)) == 1, "what was left for an older state of the folder is removed"
+    assert len(stores(tmp_path)) == 1, "what was left for an older state of the folder is removed"
 
 
-def test_a_full_disk_is_told_before_the_work(photos, runs, monkeypatch):
+def test_a_full_disk_is_told_before_the_work(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(build, "cut", Mock(side_effect=AssertionError("decoded")))
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 5 * 10**6))
         with pytest.raises(DataError, match=r"needs 76 MB in .*stores, where 5 MB are free.*--runs"):
-            open_store(photos, runs)
+            open_store(photos, tmp_path)
     full = Mock(side_effect=OSError(28, "No space left on device"))
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
     with pytest.raises(DataError, match=r"stores: No space left on device; .* the next try goes on from there"):
-        open_store(photos, runs)
+        open_store(photos, tmp_path)
 
 
-def test_killed_at_random_moments_the_store_is_the_same(tmp_path, runs, capfd):
+def test_killed_at_random_moments_the_store_is_the_same(tmp_path, capfd):
     photos, whole = generate(tmp_path / "photos", 1500), tmp_path / "whole"
     (photos / "bad.jpg").write_bytes(b"")
     open_store(photos, whole, "tiles")
 
     def done():
         with suppress(EOFError, OSError, StopIteration, ValueError):
-            return int(np.load(next(runs.glob("stores/*.partial/photos.npy")))["done"].sum())
+            return int(np.load(next(tmp_path.glob("stores/*.partial/photos.npy")))["done"].sum())
         return 0
 
     for _ in range(3):
         aim = done() + random.randrange(1, 150)  # by photos and not by seconds: machines differ
-        with process(photos, runs, "tiles") as child:
+        with process(photos, tmp_path, "tiles") as child:
             while done() < aim and child.poll() is None:
                 time.sleep(0.001)
             child.kill()
-    open_store(photos, runs, "tiles")
+    open_store(photos, tmp_path, "tiles")
     assert "going on after " in capfd.readouterr().out, "no kill was in the middle of a build"
-    one, other = ({path.name: path.read_bytes() for path in stores(at)[0].iterdir()} for at in (runs, whole))
+    one, other = ({path.name: path.read_bytes() for path in stores(at)[0].iterdir()} for at in (tmp_path, whole))
     assert one == other
 
 
-def test_two_processes_at_once_build_one_store(photos, runs, monkeypatch):
+def test_two_processes_at_once_build_one_store(photos, tmp_path, monkeypatch):
     build_store, others = build.build_store, []
 
     def build_while_another_waits(*args):
-        others.append(process(photos, runs))
+        others.append(process(photos, tmp_path))
         assert any("another process is building photos-center" in line for line in others[0].stdout)
         build_store(*args)
 
     monkeypatch.setattr(build, "build_store", build_while_another_waits)
-    assert len(open_store(photos, runs)) == 100
+    assert len(open_store(photos, tmp_path)) == 100
     told, _ = others[0].communicate()
     assert "folder, 100 photos of 176x176 (center)" in told
     assert "decoded" not in told
-    assert len(stores(runs)) == 1
+    assert len(stores(tmp_path)) == 1
 
 
-def test_each_source_has_its_crops(tmp_path, runs, capsys):
-    partition(faces(tmp_path))
+def test_each_source_has_its_crops(tmp_path, capsys):
+    photos = partition(faces(tmp_path / "photos")).parent
     for crop in ("center", "lecture"):
-        assert main(cache(tmp_path, runs, crop)) == 0
+        assert main(cache(photos, tmp_path, crop)) == 0
         assert f"({crop}): train 2 of 3, val 1 of 1, test 0 of 1" in capsys.readouterr().out
-    assert len(stores(runs)) == 2
+    assert len(stores(tmp_path)) == 2
     with pytest.raises(UsageError, match="'tiles' is not for CelebA: choose center or lecture"):
-        open_store(tmp_path, runs, "tiles")
+        open_store(photos, tmp_path, "tiles")
     for data in (saved(tmp_path / "other" / "a.png").parent, "sample"):
         with pytest.raises(UsageError, match="'lecture' is not for photos other than CelebA's: choose center or"):
-            open_store(data, runs, "lecture")
+            open_store(data, tmp_path, "lecture")
 
 
 PINNED = {  # batch size, patch, seed and more, and what 6 batches of crops and 4 draws have for a SHA-1

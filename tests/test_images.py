@@ -113,9 +113,8 @@ def test_jpeg_is_that_of_pillow_blur_that_of_scipy_and_noise_has_its_strength(sa
     photos = sample.tensor("val", limit=2)[..., :170, :149]  # no multiples of 8
     blocks = (255 * noise(2, 3, 85, 75)).byte().repeat_interleave(2, -1).repeat_interleave(2, -2)
     for pictures, qualities in product((photos, blocks), ([10, 40], [75, 95])):  # one for each picture
-        for mine, picture, quality in zip(
-            camera.jpeg(pictures / 255, torch.tensor(qualities)), pictures, qualities
-        ):
+        made = camera.jpeg(pictures / 255, torch.tensor(qualities))
+        for mine, picture, quality in zip(made, pictures, qualities):
             file, image = io.BytesIO(), Image.fromarray(picture.permute(1, 2, 0).numpy())
             image.save(file, "JPEG", quality=quality, subsampling=2)
             off = 255 * (mine - as_tensor(np.array(Image.open(file)))[0]).abs()

@@ -57,10 +57,9 @@ def test_where_pictures_go(upscale, words, written):
         saved(name)
     Path("dir/._c.tif").write_bytes(b"resource fork")
     before = files()
-    wanted = (
-        rf"network: residual rgb-rgb, [\d,]+ parameters, .*tiny.pt, on cpu\n(.*\n)*{written.split()[0]}: 48x40, "
-    )
-    assert re.match(wanted, upscale(*words.split()))
+    told = upscale(*words.split())
+    assert told.startswith("network: residual rgb-rgb, 4,896 parameters, ")
+    assert f"{written.split()[0]}: 48x40, " in told
     assert files() - before == set(written.split())
 
 
