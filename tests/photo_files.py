@@ -1,17 +1,14 @@
 """Pictures and folders of them, and a tiny network to enlarge them."""
 
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 from torch import nn
 
 from srlib import models
-from srlib.commands import main
 from srlib.data.decode import ALIGNED
 from srlib.train import checkpoints
 from srlib.train.config import TrainConfig
@@ -38,32 +35,30 @@ def picture(mode: str, pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(deep[mode]()) if mode in deep else image.convert(mode)
 
 
-def network(seed: int = 0, task: str = "rgb-rgb", **options) -> nn.Module:
-    torch.manual_seed(seed)
-    return models.build("residual", task, **{"width": 8, "depth": 1, **options}).eval()
+TINY = {"width": 8, "depth": 1}
+
+
+def network(task: str = "rgb-rgb", **options) -> nn.Module:
+    torch.manual_seed(0)
+    return models.build("residual", task, **TINY, **options).eval()
 
 
 def as_tensor(pixels: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
 
 
-def save_checkpoint(path: Path, task: str = "rgb-rgb", **changes) -> Path:
+def save_checkpoint(path: Path, task: str = "rgb-rgb") -> Path:
     """A tiny network over bicubic, nearly untouched by training, as ``srlib train`` writes it."""
-    options = {"width": 8, "depth": 1}
-    model = network(task=task, **options, **changes)
-    config = TrainConfig(task=task, options=options, **changes)
-    content = {"format": checkpoints.FORMAT, "config": asdict(config), "average": model.state_dict()}
-    checkpoints.save(path, content)
+    config, average = asdict(TrainConfig(task=task, options=TINY)), network(task).state_dict()
+    checkpoints.save(path, {"format": checkpoints.FORMAT, "config": config, "average": average})
     return path
 
 
-def saved(
-    path: Path | str, mode: str = "RGB", size: tuple[int, int] = (12, 10), repeat: int = 1, **options
-) -> Path:  # fmt: skip
+def saved(path: Path | str, size: tuple[int, int] = (12, 10), repeat: int = 1, **options) -> Path:
     """A picture file of so many small pictures a side, which give it detail; its folders are made."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.tile(smooth(*size), (repeat, repeat, 1))).convert(mode).save(path, **options)
+    Image.fromarray(np.tile(smooth(*size), (repeat, repeat, 1))).save(path, **options)
     return path
 
 
@@ -89,11 +84,3 @@ def partition(folder: Path, kind: str = "csv") -> Path:
 
 def files(folder: Path | str = ".") -> set[str]:
     return {path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if not path.is_dir()}
-
-
-def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """``upscale`` by a tiny network, in an empty folder."""
-    weights, here = save_checkpoint(tmp_path / "tiny.pt"), tmp_path / "here"
-    here.mkdir()
-    monkeypatch.chdir(here)
-    return lambda *words: main(["upscale", "--model", str(weights), "--device", "cpu", *map(str, words)])

@@ -1,20 +1,27 @@
-"""The decode-once store and its command: what is in it, when it is built again, and that no accident spoils it."""
+"""The decode-once store: what is in it, when it is built again, that no accident spoils it; batches from it."""
 
+import hashlib
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
+from dataclasses import replace
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import torch
 from photo_files import faces, partition, saved
 
 from srlib.commands import main
-from srlib.data import build, open_store
+from srlib.data import Batches, build, open_store
 from srlib.data.crops import cut
 from srlib.errors import DataError, UsageError
+from srlib.images.degrade import KERNELS, degrade
 
 
 def generate(folder, count):
@@ -30,52 +37,45 @@ def photos(tmp_path):
     return generate(tmp_path / "photos", 100)
 
 
-@pytest.fixture
-def runs(tmp_path):
-    return tmp_path / "runs"
-
-
 def stores(runs):
     return sorted(path for path in (runs / "stores").iterdir() if path.is_dir())
 
 
-def test_a_store_holds_each_photo_once_and_is_built_again_where_it_is_damaged(photos, runs, monkeypatch):
-    store = open_store(photos, runs)
+def cache(photos, runs, crop="center"):
+    """The words of the command."""
+    return ["cache", "--data", str(photos), "--runs", str(runs), "--crop", crop]
+
+
+def test_a_store_holds_each_photo_once_and_is_built_again_where_it_is_damaged(photos, tmp_path, monkeypatch):
+    store = open_store(photos, tmp_path)
     assert store.images.shape == (100, 3, 176, 176)
-    assert isinstance(store.images, np.memmap)
     for row in (0, 31, 32, 99):
         assert (store.images[row] == cut((photos / store.names[row]).read_bytes(), "folder", "center")[""]).all()
     rows = np.concatenate([store.rows(split) for split in ("train", "val", "test")])
     assert rows.tolist() == list(range(100)), "the rows of a split lie together"
     assert store.names != sorted(store.names) == sorted(path.name for path in photos.iterdir())
-    assert store.tensor("train", limit=3).shape == (3, 3, 176, 176)
-    with pytest.raises(ValueError, match="unknown split 'dev': choose from train, val, test"):
-        store.tensor("dev")
-    assert (np.load(stores(runs)[0] / "images.npy") == store.images).all(), "the file is plain .npy"
-    before, fingerprint = store.images.tobytes(), store.fingerprint
+    before = store.images.tobytes()
     for damaged in ("images.npy", "store.json"):
-        os.truncate(stores(runs)[0] / damaged, 1000)
-        assert open_store(photos, runs).images.tobytes() == before
+        os.truncate(stores(tmp_path)[0] / damaged, 1000)
+        assert open_store(photos, tmp_path).images.tobytes() == before
     monkeypatch.setattr(build, "build_store", lambda *_: pytest.fail("built again"))
-    assert open_store(photos, runs).fingerprint == fingerprint
+    assert open_store(photos, tmp_path).fingerprint == store.fingerprint
 
 
-def test_a_changed_folder_has_another_fingerprint_and_its_old_store_goes(photos, runs, tmp_path, capsys):
-    first = open_store(photos, runs).fingerprint
+def test_a_changed_folder_has_another_fingerprint_and_its_old_store_goes(photos, tmp_path, capsys):
+    first = open_store(photos, tmp_path).fingerprint
     copy = shutil.copytree(photos, tmp_path / "elsewhere" / "photos", copy_function=shutil.copyfile)
-    assert open_store(copy, runs).fingerprint == first, "it knows contents and not places"
+    assert open_store(copy, tmp_path).fingerprint == first, "it knows contents and not places"
     (photos / "000007.jpg").write_bytes((photos / "000007.jpg").read_bytes() + b"!")
-    changed = open_store(photos, runs).fingerprint
+    changed = open_store(photos, tmp_path).fingerprint
     assert "the folder has changed since" in capsys.readouterr().out
     (photos / "000007.jpg").rename(photos / "7.jpg")
-    assert len({first, changed, open_store(photos, runs).fingerprint}) == 3
-    generate(photos, 103)
-    assert len(open_store(photos, runs)) == 104
-    assert len(stores(runs)) == 2, "the store of a folder of the same name elsewhere stays"
+    assert len({first, changed, open_store(photos, tmp_path).fingerprint}) == 3
+    assert len(stores(tmp_path)) == 2, "the store of a folder of the same name elsewhere stays"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process alone")
-def test_ctrl_c_is_one_line_and_what_it_leaves_is_not_used_for_a_changed_folder(photos, runs, monkeypatch, capsys):
+def test_ctrl_c_is_one_line_and_what_it_leaves_is_not_for_a_changed_folder(photos, tmp_path, monkeypatch, capsys):
     def stopping(data, kind, crop):
         if data.endswith(b"\xff\xd970"):
             os.kill(os.getpid(), signal.SIGINT)
@@ -83,93 +83,133 @@ def test_ctrl_c_is_one_line_and_what_it_leaves_is_not_used_for_a_changed_folder(
 
     with monkeypatch.context() as patch:
         patch.setattr(build, "cut", stopping)
-        assert main(["cache", "--data", str(photos), "--runs", str(runs)]) == 130
+        assert main(cache(photos, tmp_path)) == 130
     out, err = capsys.readouterr()
     assert "the same command goes on from here" in out
     assert err.endswith("interrupted\n")
-    assert "Traceback" not in err
-    other = shutil.copytree(photos, photos.parent / "elsewhere" / "photos", copy_function=shutil.copyfile)
-    assert len(open_store(other, runs)) == 100
-    assert len(stores(runs)) == 2, "what was left for another folder of the same name stays"
-    shutil.rmtree(stores(runs)[0 if stores(runs)[1].suffix else 1])
     generate(photos, 101)
-    assert len(open_store(photos, runs)) == 101
+    assert len(open_store(photos, tmp_path)) == 101
     assert "going on after " not in capsys.readouterr().out
-    assert len(stores(runs)) == 1, "what was left for an older state of the folder is removed"
+    assert len(stores(tmp_path)) == 1, "what was left for an older state of the folder is removed"
 
 
-def test_a_full_disk_is_told_before_the_work(photos, runs, monkeypatch):
+def test_a_full_disk_is_told_before_the_work(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(build, "cut", Mock(side_effect=AssertionError("decoded")))
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 5 * 10**6))
         with pytest.raises(DataError, match=r"needs 76 MB in .*stores, where 5 MB are free.*--runs"):
-            open_store(photos, runs)
+            open_store(photos, tmp_path)
     full = Mock(side_effect=OSError(28, "No space left on device"))
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
     with pytest.raises(DataError, match=r"stores: No space left on device; .* the next try goes on from there"):
-        open_store(photos, runs)
-
-
-# Imports once, since that takes seconds, and builds in children that it forks.
-FORKS = """
-import glob, os, random, signal, sys, time
-import numpy as np
-from srlib.data import open_store
-def start():
-    if child := os.fork():
-        return child
-    os.write(1, b"%d\\n" % len(open_store(*sys.argv[1:])))  # at once, whatever the other one writes
-    os._exit(0)
-def done():
-    try:
-        return int(np.load(glob.glob(sys.argv[2] + "/stores/*.partial/photos.npy")[0])["done"].sum())
-    except (EOFError, IndexError, OSError, ValueError):
-        return 0
-"""
-KILLS = """
-for _ in range(5):
-    aim = done() + random.randrange(1, 150)  # by photos and not by seconds: machines differ
-    child = start()
-    while done() < aim and os.waitpid(child, os.WNOHANG) == (0, 0):
-        time.sleep(0.001)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-start(), os.wait()
-"""
-
-
-def forked(script, *args):
-    command = [sys.executable, "-u", "-c", FORKS + script, *map(str, args)]
-    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True).stdout
+        open_store(photos, tmp_path)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-def test_killed_at_random_moments_the_store_is_the_same(tmp_path, runs):
-    photos = generate(tmp_path / "photos", 1500)
+@pytest.mark.filterwarnings("ignore:.*multi-threaded")
+def test_killed_at_random_moments_the_store_is_the_same(tmp_path, capfd):
+    photos, whole = generate(tmp_path / "photos", 1500), tmp_path / "whole"
     (photos / "bad.jpg").write_bytes(b"")
-    open_store(photos, whole := tmp_path / "whole", "tiles")
-    assert "going on after " in forked(KILLS, photos, runs, "tiles"), "no kill was in the middle of a build"
-    one, other = ({path.name: path.read_bytes() for path in stores(at)[0].iterdir()} for at in (runs, whole))
+    open_store(photos, whole, "tiles")
+
+    def done():
+        with suppress(EOFError, OSError, StopIteration, ValueError):
+            return int(np.load(next(tmp_path.glob("stores/*.partial/photos.npy")))["done"].sum())
+        return 0
+
+    for _ in range(5):
+        aim = done() + random.randrange(1, 150)  # by photos and not by seconds: machines differ
+        if not (child := os.fork()):  # what a new process would import takes seconds
+            try:
+                open_store(photos, tmp_path, "tiles")
+            finally:
+                os._exit(0)
+        while done() < aim and os.waitpid(child, os.WNOHANG) == (0, 0):
+            time.sleep(0.001)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    open_store(photos, tmp_path, "tiles")
+    assert "going on after " in capfd.readouterr().out, "no kill was in the middle of a build"
+    one, other = ({path.name: path.read_bytes() for path in stores(at)[0].iterdir()} for at in (tmp_path, whole))
     assert one == other
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-def test_two_processes_at_once_build_one_store(tmp_path, runs):
-    output = forked("start(), start(), os.wait(), os.wait()", generate(tmp_path / "photos", 1500), runs)
-    assert output.splitlines().count("1500") == 2
-    assert output.count("decoded 1,500 photos") == 1
-    assert output.count("another process is building photos-center: waiting for it") == 1
-    assert len(stores(runs)) == 1
+def test_two_processes_at_once_build_one_store(photos, tmp_path, monkeypatch):
+    build_store, others = build.build_store, []
+
+    def build_while_another_waits(*args):
+        command = [sys.executable, "-m", "srlib", *cache(photos, tmp_path)]
+        others.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        assert any("another process is building photos-center" in line for line in others[0].stdout)
+        build_store(*args)
+
+    monkeypatch.setattr(build, "build_store", build_while_another_waits)
+    assert len(open_store(photos, tmp_path)) == 100
+    told, _ = others[0].communicate()
+    assert "folder, 100 photos of 176x176 (center)" in told
+    assert "decoded" not in told
+    assert len(stores(tmp_path)) == 1
 
 
-def test_each_source_has_its_crops(tmp_path, runs, capsys):
-    partition(faces(tmp_path))
+def test_each_source_has_its_crops(tmp_path, capsys):
+    photos = partition(faces(tmp_path / "photos")).parent
     for crop in ("center", "lecture"):
-        assert main(["cache", "--data", str(tmp_path), "--runs", str(runs), "--crop", crop]) == 0
+        assert main(cache(photos, tmp_path, crop)) == 0
         assert f"({crop}): train 2 of 3, val 1 of 1, test 0 of 1" in capsys.readouterr().out
-    assert len(stores(runs)) == 2
+    assert len(stores(tmp_path)) == 2
     with pytest.raises(UsageError, match="'tiles' is not for CelebA: choose center or lecture"):
-        open_store(tmp_path, runs, "tiles")
+        open_store(photos, tmp_path, "tiles")
     for data in (saved(tmp_path / "other" / "a.png").parent, "sample"):
         with pytest.raises(UsageError, match="'lecture' is not for photos other than CelebA's: choose center or"):
-            open_store(data, runs, "lecture")
+            open_store(data, tmp_path, "lecture")
+
+
+PINNED = {  # batch size, patch, seed and more, and what 6 batches of crops and 4 draws have for a SHA-1
+    "24efe573a6bd2ac323a81f6fc93ef19b80d26141": ("train", 16, 88, 7, {}),
+    "815224f678631c33514ff71c5f0689a4ae37b5b1": ("train", 6, 176, 123456789, {}),
+    "a36a38127007377048c3a4b2cecf4aa139c480c8": ("val", 8, 48, 0, {"rank": 1, "world_size": 2}),
+    "d40ca5152cd036bd4f965e141bfcced8c921f5b1": ("train", 8, 32, -1, {"scale": 2}),
+}
+
+
+@pytest.mark.parametrize("hold", [False, True])
+@pytest.mark.parametrize("pinned", PINNED)
+def test_these_crops_never_change(sample, pinned, hold):
+    """Recorded scores hang on which crops a seed gives; indexing on the device gives those that slices give."""
+    split, size, patch, seed, more = PINNED[pinned]
+    batches, digest = Batches(sample, split, size, patch, seed=seed, hold=hold, **more), hashlib.sha1()
+    for step in (0, 1, 13, 14, 15, 1000):
+        digest.update(batches.crops(step).numpy().tobytes())
+    digest.update(repr([[x.tolist() for x in batches.draw(step)] for step in (0, 14, 29, 500)]).encode())
+    assert digest.hexdigest() == pinned
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_batch_is_crops_on_whole_lr_pixels_mirrored_or_not_and_their_lr_by_the_kernel(sample, kernel):
+    batches = Batches(sample, "train", 64, 32, kernel)
+    lr, hr = batches.batch(0)
+    for crop, row, top, left, flip in zip(hr, *batches.draw(0)):
+        wanted = torch.from_numpy(sample.images[row, :, top : top + 32, left : left + 32])
+        assert torch.equal(crop, (wanted.flip(-1) if flip else wanted) / 255)
+        assert top % 4 == left % 4 == 0
+    assert torch.equal(lr, degrade(hr, kernel, 4, round_lr=True))
+
+
+def test_photos_are_put_on_a_device_once_and_shared(sample):
+    apart = replace(sample, split={**sample.split, "val": np.arange(1, 99, 2)})
+    held = apart.photos("val")
+    assert torch.equal(held, apart.tensor("val"))
+    assert held is apart.photos("val", torch.device("cpu"))
+    whole = sample.photos("train")  # rows that lie together are not copied
+    assert whole.data_ptr() == sample.images[sample.rows("train")[0]].ctypes.data
+    assert sample.fits("test", torch.device("cpu")), "the sample's own memory is used"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("patch", 30), ("patch", 180), ("batch_size", 3), ("split", "test"), ("split", "dev")]
+)
+def test_wrong_arguments_are_named(sample, name, value):
+    store = replace(sample, split={**sample.split, "test": np.array([], int)})
+    how = {"split": "train", "batch_size": 4, "patch": 32, name: value}
+    with pytest.raises(ValueError, match=f"{name} .*{value}"):
+        Batches(store, **how, world_size=2)
