@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections import namedtuple
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -91,9 +92,7 @@ def test_a_training_starts_from_the_weights_of_another(tmp_path, capsys):
 
 def test_an_exported_network_is_the_same_at_any_size_and_missing_packages_are_named(tmp_path, capsys, monkeypatch):
     """A gray network, which is exported with the splitting and merging of channels around it."""
-    for package in ("onnx", "onnxscript"):
-        pytest.importorskip(package, reason=f"{package} is not installed: pip install -e .[export]")
-    runtime = pytest.importorskip("onnxruntime")
+    *_, runtime = (pytest.importorskip(package) for package in ("onnx", "onnxscript", "onnxruntime"))
     weights, path = save_checkpoint(tmp_path / "own.pt", "gray-gray"), tmp_path / "new" / "own.onnx"
     assert srlib.main(["export", str(weights), "--onnx", str(path)]) == 0
     assert "not clamped; residual gray-gray, " in capsys.readouterr().out
@@ -104,11 +103,7 @@ def test_an_exported_network_is_the_same_at_any_size_and_missing_packages_are_na
         lr = torch.rand(shape)
         with torch.no_grad():
             np.testing.assert_allclose(session.run(["hr"], {"lr": lr.numpy()})[0], network(lr), atol=1e-5)
-
-    def missing(*args, **options):
-        raise ModuleNotFoundError("No module named 'onnxscript'")
-
-    monkeypatch.setattr(torch.onnx, "export", missing)
+    monkeypatch.setattr(torch.onnx, "export", Mock(side_effect=ModuleNotFoundError))
     assert srlib.main(["export", str(weights), "--onnx", str(tmp_path / "own.onnx")]) == 2
     assert "pip install onnx onnxscript" in capsys.readouterr().err
     assert not (tmp_path / "own.onnx").exists()

@@ -8,8 +8,6 @@ from torch import nn
 
 from srlib.models.equivalence import to_subpixel, to_subpixel_weight, to_transposed
 
-TOLERANCE = 1e-12
-
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
@@ -41,7 +39,7 @@ def test_forward_and_gradients_agree_there_and_back(data):
         pairs.append((twins[2].unflatten(0, (len(grads[2]), -1)).sum(dim=1), grads[2]))
     scale = max(1.0, *(float(theirs.detach().abs().max()) for _, theirs in pairs))
     for ours, theirs in pairs:
-        torch.testing.assert_close(ours, theirs, atol=TOLERANCE * scale, rtol=0)
+        torch.testing.assert_close(ours, theirs, atol=1e-12 * scale, rtol=0)
 
 
 def conv(**options):

@@ -6,8 +6,8 @@ real hardware would wait for. So a forgotten move and a hidden synchronisation f
 
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from on_devices import FUNCTIONS
@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from srlib import models
-from srlib.data import Batches, Store
+from srlib.data import Batches
 from srlib.images import degrade
 from srlib.images.tasks import TASKS, as_task
 from srlib.measure import evaluation, library, metrics
@@ -79,18 +79,17 @@ def pictures():
     return torch.rand(2, 2, 3, 176, 176, device="cuda").unbind()
 
 
-PLANTED = [
-    lambda x: x + torch.ones(3, 176, 176),
-    lambda x: float(x.mean()),
-    lambda x: x.cpu(),
-    lambda x: x[x > 0.5],
-    lambda x: x[:, torch.tensor([0, 1])],
-    lambda x: x * torch.rand(3, 1, 1).to(x.device),
-    lambda x: x.mean(dim=(1, 2, 3)).tolist(),
-]
-
-
-@pytest.mark.parametrize("planted", PLANTED)
+@pytest.mark.parametrize(
+    "planted",
+    [
+        lambda x: x + torch.ones(3, 176, 176),
+        lambda x: float(x.mean()),
+        lambda x: x.cpu(),
+        lambda x: x[x > 0.5],
+        lambda x: x[:, torch.tensor([0, 1])],
+        lambda x: x * torch.rand(3, 1, 1).to(x.device),
+    ],
+)
 def test_the_lane_catches_a_planted_fault(planted):
     with pytest.raises((RuntimeError, DataDependentOutputException, DynamicOutputShapeException)):
         checked(lambda: planted(pictures()[0]))
@@ -140,12 +139,8 @@ def test_the_adversarial_loss(monkeypatch):
 
 
 @pytest.mark.parametrize("patch", [48, 176])
-def test_batches_and_tasks(patch, monkeypatch):
-    rows = {"train": np.arange(30), "val": np.arange(30, 35), "test": np.arange(35, 40)}
-    store = Store(np.zeros((40, 3, 176, 176), np.uint8), list("a" * 40), rows, "folder", "center", "none")
-    held = torch.empty(30, 3, 176, 176, dtype=torch.uint8, device="meta")
-    monkeypatch.setattr(Store, "photos", lambda self, split, device: torch.empty_like(held, device=device))
-    batches = Batches(store, "train", 4, patch, device="cuda", hold=True)
+def test_batches_and_tasks(sample, patch):
+    batches = Batches(replace(sample), "train", 4, patch, device="cuda", hold=True)
     lr, hr = checked(lambda: batches.batch(1))
     assert (lr.shape, hr.shape) == ((4, 3, patch // 4, patch // 4), (4, 3, patch, patch))
     for task in TASKS:
