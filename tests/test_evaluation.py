@@ -65,15 +65,13 @@ def test_measuring_is_exact_float32_in_eval_mode_and_leaves_no_trace(measure, ph
 
 @pytest.fixture
 def evaluate(tmp_path, capsys):
-    """The command: the report that it writes, or the error that it prints."""
+    """The command: the report that it writes, with its table, or the error that it prints."""
 
     def run(model, *words):
         report = tmp_path / "report.json"
         how = ["--device", "cpu", "--runs", str(tmp_path), "--json", str(report)]
-        if main(["evaluate", str(model), *map(str, words), *how]) == 2:
-            return capsys.readouterr().err
-        assert f"{report.parent.joinpath(model).name} y " in capsys.readouterr().out
-        return json.loads(report.read_text())
+        status, said = main(["evaluate", str(model), *map(str, words), *how]), capsys.readouterr()
+        return said.err if status else json.loads(report.read_text()) | {"table": said.out}
 
     return run
 
@@ -83,6 +81,7 @@ def test_the_command_scores_a_split(tmp_path, evaluate):
     for part in (content["model"]["rgb"], content["model"]["y"]):
         assert part["psnr_mean"] >= part["psnr_of_mean_mse"] > 15, "Jensen's inequality"
     assert content["model"] == content["bicubic"]
+    assert "bicubic rgb" in content["table"]
     assert len(content["per_image"]) == content["images"] == 17
     gray = evaluate(save_checkpoint(tmp_path / "gray.pt", "gray-gray"), "--per-channel")
     assert gray["model"]["rgb"]["psnr_mean"] > gray["bicubic"]["rgb"]["psnr_mean"] - 2

