@@ -72,18 +72,14 @@ def test_doctor_is_content_with_this_environment_or_says_what_to_do(monkeypatch,
 
 
 def test_a_training_starts_from_the_weights_of_another(tmp_path, capsys):
-    def train(out, *more):
-        words = ["--device", "cpu", "--steps", "1", "--patch", "16", "--batch-size", "1", "--ema", "0", *more]
-        return srlib.main(["train", "--out", str(tmp_path / out), *words])
-
-    small, start = ("--width", "8", "--depth", "1", "--learning-rate", "1e-9"), tmp_path / "a" / "model.pt"
-    assert train("a", *small, "--seed", "3") == 0
-    assert train("b", *small, "--start", str(start)) == 0
-    first, second = (load_model(tmp_path / name / "model.pt")[0].state_dict() for name in "ab")
-    torch.testing.assert_close(second, first, atol=1e-6, rtol=0)
-    capsys.readouterr()
-    assert train("c", "--start", str(start)) == 2
+    start, out = save_checkpoint(tmp_path / "start.pt"), tmp_path / "out"
+    words = "--device cpu --steps 1 --patch 16 --batch-size 1 --ema 0 --learning-rate 1e-9 --seed 3"
+    command = ["train", "--out", str(out), "--start", str(start), *words.split()]
+    assert srlib.main(command) == 2
     assert re.search(r"its options is {.*'depth': 1.*}, here it is {}", capsys.readouterr().err)
+    assert srlib.main([*command, "--width", "8", "--depth", "1"]) == 0
+    first, second = (load_model(path)[0].state_dict() for path in (start, out / "model.pt"))
+    torch.testing.assert_close(second, first, atol=1e-6, rtol=0)
 
 
 def test_an_exported_network_is_the_same_at_any_size_and_missing_packages_are_named(tmp_path, capsys, monkeypatch):

@@ -18,33 +18,32 @@ from srlib.train.trainer import Trainer
 
 RECORD = Path(__file__).with_name("recipe.json")
 SMALL = TrainConfig(options={"width": 8, "depth": 1}, steps=6, batch_size=2, patch=32, validate_every=3, warmup=2)
-HOW = {"device": torch.device("cpu"), "precision": torch.float32}
 
 
 def test_experiments_are_shared_and_say_so_and_an_interrupted_one_goes_on(sample, tmp_path):
     """Ctrl-C between two rows: the next call ends it, with the weights of an undisturbed one."""
-    calls, said = [], []
+    said, measured = [], []
 
     def measure(model):
-        calls.append(1)
-        if len(calls) == 2:
+        measured.append(1)
+        if len(measured) == 2:
             raise KeyboardInterrupt
         return {"largest": float(weights(model).max())}
 
-    def trained(folder, **how):
-        return train_once(SMALL, sample, tmp_path / folder, **HOW, say=said.append, **how)
+    def trained(folder="whole", **how):
+        how |= {"device": torch.device("cpu"), "precision": torch.float32, "say": said.append}
+        return train_once(SMALL, sample, tmp_path / folder, **how)
 
-    whole, again = trained("whole"), trained("whole")
+    whole, again = trained(), trained()
     assert (whole.reused, again.reused, whole.history) == (False, True, again.history)
-    assert not trained("whole", fresh=math.inf).reused
-    assert trained("whole", fresh=time.time() - 60).reused, "trained since then"
+    assert not trained(fresh=math.inf).reused
+    assert trained(fresh=time.time() - 60).reused, "trained since then"
     with pytest.raises(KeyboardInterrupt):
         trained("other", measure=measure, save_seconds=0)
     resumed, kept = (trained("other", measure=measure, save_seconds=0) for _ in "ab")
-    assert kept.reused
-    assert len(calls) == 3, "it went on: the first row was not measured again"
-    assert all(row["largest"] > 0 for row in kept.history)
-    assert kept.history == resumed.history
+    assert (kept.reused, kept.history) == (True, resumed.history)
+    assert [row["largest"] > 0 for row in kept.history] == [True, True]
+    assert len(measured) == 3, "it went on: the first row was not measured again"
     for each in (again, resumed, kept):
         assert torch.equal(weights(whole.model), weights(each.model))
     loaded = f"loaded from runs/experiments/{whole.key}"
@@ -52,23 +51,19 @@ def test_experiments_are_shared_and_say_so_and_an_interrupted_one_goes_on(sample
     assert all(part in line for part, line in zip(told, said, strict=True))
 
 
-def weighted(weight):
-    return lambda output, target: weight * (output - target).abs().mean()
-
-
 def test_what_shapes_a_training_makes_another_key(sample, monkeypatch):
-    def key(config=SMALL, precision=torch.float32, **more):
-        return experiment_key(config, sample, precision, **more)
+    def key(precision=torch.float32, init=None, loss=None, measure=None, **changes):
+        return experiment_key(replace(SMALL, **changes), sample, precision, init, loss, measure)
 
-    others = {
-        key(replace(SMALL, seed=1)), key(replace(SMALL, options={"width": 8, "depth": 2})),
-        key(init={"weight": torch.zeros(2)}), key(init={"weight": torch.ones(2)}), key(loss=weighted(1.0)),
-        key(loss=weighted(2.0)), key(precision=torch.bfloat16), key(measure=lambda model: {}),
-    }  # fmt: skip
-    assert key() == key()
-    before = key()
+    def weighted(weight):
+        return lambda output, target: weight * (output - target).abs().mean()
+
+    keys = {key(), key(seed=1), key(options={"width": 8, "depth": 2}), key(torch.bfloat16)}
+    keys |= {key(init={"weight": torch.zeros(2)}), key(init={"weight": torch.ones(2)})}
+    keys |= {key(loss=weighted(1.0)), key(loss=weighted(2.0)), key(measure=lambda model: {})}
+    assert key() in keys
     monkeypatch.setattr(experiments, "RECIPE", experiments.RECIPE + 1)
-    assert len(others | {before, key()}) == 10
+    assert len(keys | {key()}) == 10
 
 
 RECIPES = {

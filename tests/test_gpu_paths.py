@@ -144,12 +144,9 @@ def test_batches_and_tasks(sample, patch):
 
 
 def test_the_evaluator_asks_for_nothing_before_its_end():
-    networks = [models.build("small") for _ in range(3)]
-    with FakeTensorMode(allow_non_fake_inputs=True), Card() as card:
+    networks = [models.build("small") for _ in range(2)]
+    with FakeTensorMode(allow_non_fake_inputs=True), Card(to_host=1) as card:
         u8 = torch.zeros(40, 3, 176, 176, dtype=torch.uint8)  # on the CPU: the evaluator moves photos and network
-        with pytest.raises(RuntimeError, match="waits for a copy from cuda to cpu"):
-            evaluation.evaluate(networks.pop(), u8, "rgb-rgb", **HOW)
-        card.to_host = 1
         with pytest.raises(RuntimeError, match=r"\.numpy\(\)"):  # one copy is made, of values that a fake lacks
             evaluation.evaluate(networks.pop(), u8, "rgb-rgb", **HOW, crop_border=4, perceptual=True)
         assert card.to_host == 0

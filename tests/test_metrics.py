@@ -94,7 +94,7 @@ def test_pictures_of_other_shapes_are_refused(small, metric):
             metric(*pictures)
 
 
-def haarpsi(target: np.ndarray, output: np.ndarray) -> float:
+def haarpsi(target: np.ndarray, output: np.ndarray, peak: float) -> float:
     """Reisenhofer et al. 2018, section 2, colour version, after its authors' published listing."""
     c, alpha, box = 30, 4.2, np.full((2, 2), 0.25)
     to_yiq = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
@@ -105,7 +105,7 @@ def haarpsi(target: np.ndarray, output: np.ndarray) -> float:
 
     def coefficients(x: np.ndarray) -> list[np.ndarray]:
         """Across and down at three scales, then both chroma planes."""
-        yiq = [same(p, box)[::2, ::2] for p in np.einsum("oc,chw->ohw", to_yiq, 255 * x)]
+        yiq = [same(p, box)[::2, ::2] for p in np.einsum("oc,chw->ohw", to_yiq, 255 / peak * x)]
         haar = [np.kron([[-1], [1]], np.full((m, 2 * m), 0.5 / m)) for m in (1, 2, 4)]
         return [same(yiq[0], each) for k in haar for each in (k, k.T)] + [same(p, box) for p in yiq[1:]]
 
@@ -118,7 +118,7 @@ def haarpsi(target: np.ndarray, output: np.ndarray) -> float:
     return float((np.log(pooled / (1 - pooled)) / alpha) ** 2)
 
 
-def vif(x: np.ndarray, y: np.ndarray) -> float:
+def vif(x: np.ndarray, y: np.ndarray, _: float) -> float:
     """Sheikh and Bovik 2006, in the pixel domain as in their released ``vifp_mscale``."""
     noise, above, below = 2.0, 0.0, 0.0
     for n in (17, 9, 5, 3):
@@ -135,16 +135,15 @@ def vif(x: np.ndarray, y: np.ndarray) -> float:
     return float(above / below)
 
 
-SECOND = {  # of target and output, RGB in [0, 1]
+SECOND = {  # of target and output, gray where the name is in GRAY, and the largest value
+    "MS-SSIM": reference.ms_ssim_reference,
+    "GMSD": reference.gmsd_reference,
     "HaarPSI": haarpsi,
-    "LPIPS": lambda *both: reference.lpips_reference(*both, 1.0)[0],
-    "SSIMULACRA2": lambda *both: reference.ssimulacra2_reference(*both, 1.0),
-}
-SECOND_OF_GRAY = {  # in [0, 255]
-    "MS-SSIM": lambda *both: reference.ms_ssim_reference(*both, 255.0),
-    "GMSD": lambda *both: reference.gmsd_reference(*both, 255.0),
     "VIF": vif,
+    "LPIPS": lambda *pictures: reference.lpips_reference(*pictures)[0],
+    "SSIMULACRA2": reference.ssimulacra2_reference,
 }
+GRAY = ("MS-SSIM", "GMSD", "VIF")
 
 
 @pytest.mark.parametrize("name", LIBRARY_METRICS)
@@ -152,9 +151,9 @@ def test_library_metric_equals_a_second_implementation_and_knows_its_direction(p
     metric, (output, target) = LIBRARY_METRICS[name], photos
     values = metric(output, target)
     assert values.dtype == torch.float64
-    pictures = [255 * to_gray(x)[:, 0] if name in SECOND_OF_GRAY else x for x in (target, output)]
-    second = (SECOND | SECOND_OF_GRAY)[name]
-    again = [float(second(*both)) for both in zip(*(x.double().numpy() for x in pictures))]
+    peak, pictures = (255, map(to_gray, photos)) if name in GRAY else (1, photos)
+    outputs, targets = (peak * x.squeeze(1).double().numpy() for x in pictures)
+    again = [float(SECOND[name](*both, peak)) for both in zip(targets, outputs)]
     assert values.tolist() == pytest.approx(again, abs=1e-2 if name == "SSIMULACRA2" else 1e-5)
     perfect = {"LPIPS": 0, "GMSD": 0, "SSIMULACRA2": 100}.get(name, 1)
     assert metric(target, target).tolist() == pytest.approx([perfect] * 2, abs=1e-4)

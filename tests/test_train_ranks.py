@@ -126,7 +126,7 @@ def averages(folder):
 def test_killed_and_resumed_gives_the_same_weights(tmp_path, train):
     """kill -9 at some moment of a training, then resume: the weights of an undisturbed run."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    length = ["--steps", "120", "--validate-every", "5", "--save-every", "0"]
+    length = ("--steps", "120", "--validate-every", "5", "--save-every", "0")
     assert train(whole, *length) == 0
     with subprocess.Popen([*SRLIB, *words(broken, *length)], cwd=ROOT, env=ALONE) as process:
         while not (broken / "last.pt").exists() or load(broken / "last.pt")["step"] < 10:
