@@ -40,8 +40,8 @@ def test_average_is_the_running_mean_of_the_weights():
     model, average = nn.Linear(1, 1), Average(nn.Linear(1, 1), 0.9)
     average.model.load_state_dict(model.state_dict())
     expected = model.weight.item()
-    for step in range(200):
+    for step in range(100):
         model.weight.data += 1
         average.update(model, step)
         expected += (model.weight.item() - expected) * (1 - min(0.9, (1 + step) / (10 + step)))
-    assert average.model.weight.item() == pytest.approx(expected, rel=1e-5)
+        assert average.model.weight.item() == pytest.approx(expected, rel=1e-5)

@@ -29,11 +29,12 @@ def test_another_seed_gives_other_weights_and_the_callers_random_numbers_are_lef
     assert torch.equal(torch.get_rng_state(), before)
 
 
+CHANGES = ({}, DROPOUT, {"late_patch": 64}, {"optimiser": "muon"})
+
+
 @pytest.mark.parametrize(
-    ("change", "device"),
-    [*((change, "cpu") for change in ({}, DROPOUT, {"late_patch": 64}, {"optimiser": "muon"})),
-     pytest.param(DROPOUT, CARD, marks=on_card)],
-)  # fmt: skip
+    ("change", "device"), [*((change, "cpu") for change in CHANGES), pytest.param(DROPOUT, CARD, marks=on_card)]
+)
 def test_resume_is_bit_for_bit(sample, tmp_path, monkeypatch, change, device):
     """Stopped after rows and gone on with: the same weights as without a stop."""
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)  # else it may add in another order each time
