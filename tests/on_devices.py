@@ -7,29 +7,18 @@ from srlib.images.tasks import DEGRADATIONS, pair
 from srlib.measure import evaluation, grids, library, metrics
 from srlib.train.losses import LOSSES
 
-
-def _psnr(x, y, **how):
-    return metrics.psnr(x, y, **{"crop_border": 4, "channels": "as-is", "average": "images", **how})
-
-
-def _back_from_ycbcr(x, limited: bool):
-    return color.from_ycbcr(color.to_ycbcr(x, limited=limited), limited=limited)
-
+PLAIN = {"crop_border": 4, "channels": "y-full"}
 
 # of two RGB pictures in [0, 1]
 FUNCTIONS: dict[str, Callable] = {
     **{f"LR, {name}": lambda x, _, name=name: pair(x.mul(255).byte(), name, 4)[0] for name in DEGRADATIONS},
-    **{
-        f"size, {name}": lambda x, _, name=name: degrade.resize(x, (99, 200), name)
-        for name in degrade.INTERPOLATIONS
-    },
-    **{f"YCbCr, {on}": lambda x, _, on=on: _back_from_ycbcr(x, on) for on in (True, False)},
+    "sizes": lambda x, _: [degrade.resize(x, (99, 200), name) for name in degrade.INTERPOLATIONS],
+    "YCbCr": lambda x, _: [color.from_ycbcr(color.to_ycbcr(x, limited=on), limited=on) for on in (True, False)],
     "saturation": lambda x, _: color.saturation(x),
     **{f"loss, {name}": loss for name, loss in LOSSES.items()},
-    **{f"PSNR, {name}": lambda x, y, name=name: _psnr(x, y, channels=name) for name in metrics.CHANNELS},
-    **{f"PSNR, {name}": lambda x, y, name=name: _psnr(x, y, average=name) for name in metrics.AVERAGES},
-    "PSNR, peak of each image": lambda x, y: _psnr(x, y, max_value="image"),
-    "SSIM, uniform": lambda x, y: metrics.ssim(x, y, crop_border=4, channels="y", window="uniform"),
+    "PSNR": lambda x, y: [metrics.psnr(x, y, **PLAIN, average=name) for name in metrics.AVERAGES],
+    "PSNR, peak of each image": lambda x, y: metrics.psnr(x, y, **PLAIN, average="images", max_value="image"),
+    "SSIM, uniform": lambda x, y: metrics.ssim(x, y, **PLAIN, window="uniform"),
     **library.LIBRARY_METRICS,
     "patch distance": metrics.patch_distance,
     "pattern": lambda x, _: grids.phase_pattern(x, 4),

@@ -18,33 +18,32 @@ from srlib.train.trainer import Trainer
 
 RECORD = Path(__file__).with_name("recipe.json")
 SMALL = TrainConfig(options={"width": 8, "depth": 1}, steps=6, batch_size=2, patch=32, validate_every=3, warmup=2)
-HOW = {"device": torch.device("cpu"), "precision": torch.float32}
 
 
 def test_experiments_are_shared_and_say_so_and_an_interrupted_one_goes_on(sample, tmp_path):
     """Ctrl-C between two rows: the next call ends it, with the weights of an undisturbed one."""
-    calls, said = [], []
+    said, measured = [], []
 
     def measure(model):
-        calls.append(1)
-        if len(calls) == 2:
+        measured.append(1)
+        if len(measured) == 2:
             raise KeyboardInterrupt
         return {"largest": float(weights(model).max())}
 
-    def trained(folder, **how):
-        return train_once(SMALL, sample, tmp_path / folder, **HOW, say=said.append, **how)
+    def trained(folder="whole", **how):
+        how |= {"device": torch.device("cpu"), "precision": torch.float32, "say": said.append}
+        return train_once(SMALL, sample, tmp_path / folder, **how)
 
-    whole, again = trained("whole"), trained("whole")
+    whole, again = trained(), trained()
     assert (whole.reused, again.reused, whole.history) == (False, True, again.history)
-    assert not trained("whole", fresh=math.inf).reused
-    assert trained("whole", fresh=time.time() - 60).reused, "trained since then"
+    assert not trained(fresh=math.inf).reused
+    assert trained(fresh=time.time() - 60).reused, "trained since then"
     with pytest.raises(KeyboardInterrupt):
         trained("other", measure=measure, save_seconds=0)
     resumed, kept = (trained("other", measure=measure, save_seconds=0) for _ in "ab")
-    assert kept.reused
-    assert len(calls) == 3, "it went on: the first row was not measured again"
-    assert all(row["largest"] > 0 for row in kept.history)
-    assert kept.history == resumed.history
+    assert (kept.reused, kept.history) == (True, resumed.history)
+    assert [row["largest"] > 0 for row in kept.history] == [True, True]
+    assert len(measured) == 3, "it went on: the first row was not measured again"
     for each in (again, resumed, kept):
         assert torch.equal(weights(whole.model), weights(each.model))
     loaded = f"loaded from runs/experiments/{whole.key}"

@@ -1,7 +1,5 @@
 """On a real card (imagined: test_gpu_paths.py): it computes what the CPU does, and is never made to wait."""
 
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -9,58 +7,40 @@ import pytest
 import torch
 from on_devices import FUNCTIONS
 from torch.utils._pytree import tree_leaves
-from trainings import DROPOUT, SMALL, Stop, weights
+from trainings import CARD, SMALL, on_card, on_cuda
 
-from srlib.data import Batches, Store
-from srlib.device import choose_device, choose_precision, exact_float32
+from srlib.data import Batches
+from srlib.device import choose_precision, exact_float32
 from srlib.errors import UsageError
-from srlib.files import ROOT
-from srlib.train.callbacks import Save
-from srlib.train.checkpoints import load_model, take_up
 from srlib.train.losses import Adversarial
 from srlib.train.trainer import Trainer
 from srlib.upscale import upscale
 
-CARD, CPU = choose_device("auto"), torch.device("cpu")
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(CARD.type == "cpu", reason="needs CUDA or MPS, and neither is here"),
-]
-cuda = pytest.mark.skipif(CARD.type != "cuda", reason="needs CUDA")
+CPU, pytestmark = torch.device("cpu"), on_card
 CONFIG = replace(SMALL, options={"width": 16, "depth": 1}, steps=20, batch_size=8, patch=48, validate_every=5)
 
 
-def waiting(mode):
-    """On "error" CUDA raises where the CPU would wait for it; Apple's GPUs cannot say."""
-    if CARD.type == "cuda":
-        torch.cuda.set_sync_debug_mode(mode)
-
-
 @pytest.fixture(autouse=True)
-def repeatable(monkeypatch):
-    """cuDNN may otherwise choose kernels that add in another order each time."""
+def waiting(monkeypatch):
+    """A switch: on "error" CUDA raises where the CPU would wait for it; Apple's GPUs cannot say."""
+    # cuDNN may otherwise choose kernels that add in another order each time
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
-    yield
-    waiting("default")
+    switch = torch.cuda.set_sync_debug_mode if CARD.type == "cuda" else lambda mode: None
+    yield switch
+    switch("default")
 
 
-@pytest.fixture(scope="module")
-def store():
-    coarse = torch.rand(60, 3, 12, 12, generator=torch.Generator().manual_seed(0))
-    smooth = torch.nn.functional.interpolate(coarse, (176, 176), mode="bicubic").clamp(0, 1)
-    rows = {"train": np.arange(40), "val": np.arange(40, 50), "test": np.arange(50, 60)}
-    images = smooth.mul(255).byte().numpy()
-    return Store(images, [str(i) for i in range(60)], rows, "folder", "center", "smooth")
-
-
-def train(store, config=CONFIG, device=CARD, **how):
-    return Trainer(config, store, device=device, **{"precision": torch.float32, **how}).run()
+@pytest.fixture
+def train(sample):
+    """Train on the card, in float32, or as told."""
+    how = {"device": CARD, "precision": torch.float32}
+    return lambda config=CONFIG, **other: Trainer(config, sample, **how | other).run()
 
 
 @pytest.mark.parametrize("hold", [None, True, False])
 @pytest.mark.parametrize("patch", [48, 176])
-def test_batches_are_those_of_the_cpu(store, patch, hold):
-    there, here = Batches(store, "train", 8, patch, device=CARD, hold=hold), Batches(store, "train", 8, patch)
+def test_batches_are_those_of_the_cpu(sample, waiting, patch, hold):
+    there, here = Batches(sample, "train", 8, patch, device=CARD, hold=hold), Batches(sample, "train", 8, patch)
     for step in (0, 7):
         assert torch.equal(there.crops(step).cpu(), here.crops(step))
     waiting("error")
@@ -89,82 +69,53 @@ def test_functions_of_pictures_as_on_the_cpu(name):
         assert far.float().mean() < (1e-3 if name.startswith("LR") else 1e-9)
 
 
-def test_a_training_goes_as_on_the_cpu_and_in_the_precision_that_pays(store):
+def test_a_training_goes_as_on_the_cpu_and_in_the_precision_that_pays(train):
     precision, reason = choose_precision(CARD)
     if CARD.type == "cuda":
         native = torch.cuda.get_device_capability()[0] >= 8
         assert precision == (torch.bfloat16 if native else torch.float32), reason
-    here, there, chosen = train(store, device=CPU), train(store), train(store, precision=precision)
+    here, there, chosen = train(device=CPU), train(), train(precision=precision)
     for row, other in zip(there.history, here.history, strict=True):
         assert row["loss"] == pytest.approx(other["loss"], rel=1e-2)
         assert row["val_psnr"] == pytest.approx(other["val_psnr"], abs=0.05)
     assert chosen.history[-1]["loss"] == pytest.approx(there.history[-1]["loss"], rel=0.05)
 
 
-def test_resumed_bit_for_bit_with_dropout(store, tmp_path):
-    config = replace(CONFIG, **DROPOUT)
-    whole = train(store, config)
-    with pytest.raises(InterruptedError):
-        train(store, config, callbacks=[Stop(15), Save(tmp_path / "last.pt", 0)])
-    resumed = Trainer(config, store, device=CARD, precision=torch.float32)
-    take_up(tmp_path / "last.pt", resumed)
-    assert resumed.step == 10
-    assert torch.equal(weights(resumed.run().model), weights(whole.model))
-
-
-@cuda
+@on_cuda
 @pytest.mark.parametrize("optimiser", ["adam", "muon"])
-def test_no_step_makes_the_card_wait(store, optimiser):
-    trainer = Trainer(replace(CONFIG, optimiser=optimiser), store, device=CARD)
+def test_no_step_makes_the_card_wait(sample, waiting, optimiser):
+    trainer = Trainer(replace(CONFIG, optimiser=optimiser), sample, device=CARD)
     for step in range(3):  # the first one moves the photos and the constants
         waiting("error" if step else "default")
         trainer.train_step(*trainer.batch())
         trainer.step += 1
 
 
-@cuda
-def test_compiled_as_not(store):
+@on_cuda
+def test_compiled_as_not(train):
     pytest.importorskip("triton")
-    plain, compiled = train(store), train(store, compile=True)
+    plain, compiled = train(), train(compile=True)
     assert compiled.history[-1]["loss"] == pytest.approx(plain.history[-1]["loss"], rel=1e-2)
 
 
-@cuda
-def test_a_batch_that_does_not_fit_is_refused_with_one_that_does(store):
+@on_cuda
+def test_a_batch_that_does_not_fit_is_refused_with_one_that_does(train):
     total = torch.cuda.get_device_properties(CARD).total_memory
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(min(1.0, 1.5 * 2**30 / total))
     large = replace(CONFIG, model="base", options={}, batch_size=4096, patch=176, steps=2)
     try:
         with pytest.raises(UsageError, match=r"4096 crops of 176 pixels do not fit .* one of \d+ does") as refused:
-            train(store, large)
+            train(large)
         size = int(str(refused.value).split("one of ")[1].split()[0])
         assert 0 < size < 4096
-        train(store, replace(large, batch_size=size))
+        train(replace(large, batch_size=size))
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
         torch.cuda.empty_cache()
 
 
-def test_upscale_as_on_the_cpu(store):
-    photo = np.ascontiguousarray(store.images[0].transpose(1, 2, 0))
+def test_upscale_as_on_the_cpu(sample):
+    photo = np.ascontiguousarray(sample.images[0].transpose(1, 2, 0))
     here, there = (upscale(photo, "small", tile=64, device=device).astype(int) for device in ("cpu", CARD.type))
     assert abs(here - there).max() <= 1
-
-
-@cuda
-@pytest.mark.timeout(300)
-def test_two_ranks_equal_one(tmp_path):
-    """NCCL where there are two cards, gloo where both share one; by steps, and by rank 0's clock."""
-    options = ["--batch-size", "8", "--patch", "48", "--precision", "float32", "--device", CARD.type]
-
-    def trained(name, ranks, *length):
-        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-        command = [sys.executable, *launcher[: 4 * (ranks > 1)], "-m", "srlib", "train", *options, *length]
-        command += ["--out", str(tmp_path / name)]
-        told = subprocess.run(command, cwd=ROOT, check=True, text=True, stdout=subprocess.PIPE)
-        assert ranks == 1 or "2 process(es)" in told.stdout
-        return weights(load_model(tmp_path / name / "model.pt")[0])
-
-    assert (trained("one", 1, "--steps", "20") - trained("two", 2, "--steps", "20")).abs().max() < 1e-4
-    trained("timed", 2, "--minutes", "0.05")

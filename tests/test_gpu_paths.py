@@ -5,18 +5,17 @@ real hardware would wait for. So a forgotten move and a hidden synchronisation f
 """
 
 import sys
-from contextlib import nullcontext
+from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from on_devices import FUNCTIONS
-from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from srlib import models
-from srlib.data import Batches, Store
+from srlib.data import Batches
 from srlib.images import degrade
 from srlib.images.tasks import TASKS, as_task
 from srlib.measure import evaluation, library, metrics
@@ -28,11 +27,12 @@ HOW = {"kernel": "bicubic", "scale": 4, "device": "cuda"}
 
 
 class Card(TorchDispatchMode):
-    """Raises at copies to the CPU beyond ``to_host``; once ``warm``, at unpinned copies to the card too."""
+    """Raises at copies to the CPU beyond ``to_host``; once ``warm``, at unpinned copies to the card too; without
+    ``float64``, which Apple's GPUs lack, where it is asked for."""
 
-    def __init__(self, to_host=0):
+    def __init__(self, to_host=0, float64=True):
         super().__init__()
-        self.to_host, self.warm, self.products = to_host, False, []
+        self.to_host, self.float64, self.warm, self.products = to_host, float64, False, []
 
     def __torch_dispatch__(self, call, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -49,6 +49,9 @@ class Card(TorchDispatchMode):
                 raise RuntimeError(f"waits for a copy from {' to '.join(way)}")
         elif call in (aten.index.Tensor, aten.index_put_.default) and len(set(before)) > 1:
             raise RuntimeError("waits for an index on the CPU for a tensor on the card")
+        made = [x for x in tree_leaves(result) if isinstance(x, torch.Tensor) and x.device.type == "cuda"]
+        if not self.float64 and {x.dtype for x in made} & {torch.float64, torch.complex128}:
+            raise TypeError(f"{call} gives float64")
         return result
 
 
@@ -79,20 +82,12 @@ def pictures():
     return torch.rand(2, 2, 3, 176, 176, device="cuda").unbind()
 
 
-PLANTED = [
-    lambda x: x + torch.ones(3, 176, 176),
-    lambda x: float(x.mean()),
-    lambda x: x.cpu(),
-    lambda x: x[x > 0.5],
-    lambda x: x[:, torch.tensor([0, 1])],
-    lambda x: x * torch.rand(3, 1, 1).to(x.device),
-    lambda x: x.mean(dim=(1, 2, 3)).tolist(),
-]
-
-
-@pytest.mark.parametrize("planted", PLANTED)
+@pytest.mark.parametrize(
+    "planted",
+    [lambda x: x.cpu(), lambda x: x[:, torch.tensor([0])], lambda x: x * torch.rand(3, 1, 1).to(x.device)],
+)
 def test_the_lane_catches_a_planted_fault(planted):
-    with pytest.raises((RuntimeError, DataDependentOutputException, DynamicOutputShapeException)):
+    with pytest.raises(RuntimeError, match="waits for"):
         checked(lambda: planted(pictures()[0]))
 
 
@@ -140,12 +135,8 @@ def test_the_adversarial_loss(monkeypatch):
 
 
 @pytest.mark.parametrize("patch", [48, 176])
-def test_batches_and_tasks(patch, monkeypatch):
-    rows = {"train": np.arange(30), "val": np.arange(30, 35), "test": np.arange(35, 40)}
-    store = Store(np.zeros((40, 3, 176, 176), np.uint8), list("a" * 40), rows, "folder", "center", "none")
-    held = torch.empty(30, 3, 176, 176, dtype=torch.uint8, device="meta")
-    monkeypatch.setattr(Store, "photos", lambda self, split, device: torch.empty_like(held, device=device))
-    batches = Batches(store, "train", 4, patch, device="cuda", hold=True)
+def test_batches_and_tasks(sample, patch):
+    batches = Batches(replace(sample), "train", 4, patch, device="cuda", hold=True)
     lr, hr = checked(lambda: batches.batch(1))
     assert (lr.shape, hr.shape) == ((4, 3, patch // 4, patch // 4), (4, 3, patch, patch))
     for task in TASKS:
@@ -153,17 +144,9 @@ def test_batches_and_tasks(patch, monkeypatch):
 
 
 def test_the_evaluator_asks_for_nothing_before_its_end():
-    def scores():
-        pairs = evaluation.chunks(torch.empty(40, 3, 176, 176, dtype=torch.uint8, device="cuda"), "rgb-rgb", **HOW)
-        return evaluation.passes(lambda _, *both: evaluation.score(*both), models.Interpolation(), pairs, "cuda")
-
-    assert [len(table["y_ssim"]) for table in checked(scores)] == [16, 16, 8]
-    networks = [models.build("small") for _ in range(3)]
-    with FakeTensorMode(allow_non_fake_inputs=True), Card() as card:
+    networks = [models.build("small") for _ in range(2)]
+    with FakeTensorMode(allow_non_fake_inputs=True), Card(to_host=1) as card:
         u8 = torch.zeros(40, 3, 176, 176, dtype=torch.uint8)  # on the CPU: the evaluator moves photos and network
-        with pytest.raises(RuntimeError, match="waits for a copy from cuda to cpu"):
-            evaluation.evaluate(networks.pop(), u8, "rgb-rgb", **HOW)
-        card.to_host = 1
         with pytest.raises(RuntimeError, match=r"\.numpy\(\)"):  # one copy is made, of values that a fake lacks
             evaluation.evaluate(networks.pop(), u8, "rgb-rgb", **HOW, crop_border=4, perceptual=True)
         assert card.to_host == 0
@@ -171,22 +154,9 @@ def test_the_evaluator_asks_for_nothing_before_its_end():
             evaluation.mean_psnr(networks.pop(), u8, "rgb-rgb", **HOW)
 
 
-class NoFloat64(TorchDispatchMode):
-    """Apple's GPUs raise where float64 is asked for."""
-
-    def __torch_dispatch__(self, call, types, args=(), kwargs=None):
-        result = call(*args, **(kwargs or {}))
-        types = {x.dtype for x in tree_leaves(result) if isinstance(x, torch.Tensor)}
-        if types & {torch.float64, torch.complex128}:
-            raise TypeError(f"{call} gives float64")
-        return result
-
-
 @pytest.mark.parametrize("name", [name for name in FUNCTIONS if name not in library.LIBRARY_METRICS])
 def test_nothing_asks_for_float64_where_there_is_none(name, monkeypatch):
     for module in (metrics, library):
         monkeypatch.setattr(module, "widest", lambda device: torch.float32)
-    both = torch.rand(2, 2, 3, 176, 176)
-    for mode in (nullcontext(), NoFloat64()):  # constants are made in float64 on the CPU and kept as float32
-        with mode:
-            FUNCTIONS[name](*both)
+    with FakeTensorMode(allow_non_fake_inputs=True), Card(to_host=9, float64=False):
+        FUNCTIONS[name](*pictures())

