@@ -29,9 +29,11 @@ LAYOUTS = {
     "torchvision, the photos": ("celeba/img_align_celeba", "celeba", "txt", "celeba/img_align_celeba"),
     "as published": ("CelebA/Img/img_align_celeba", "CelebA/Eval", "txt", "CelebA"),
     "Kaggle": (f"{KAGGLE}/img_align_celeba", "archive", "csv", "archive"),
+    "Kaggle, one level more": (f"{KAGGLE}/img_align_celeba", "archive", "csv", "."),
     "Kaggle, one level less": (f"{KAGGLE}/img_align_celeba", "archive", "csv", KAGGLE),
     "Kaggle, the photos": (f"{KAGGLE}/img_align_celeba", "archive", "csv", f"{KAGGLE}/img_align_celeba"),
     "Kaggle, one folder of two": (KAGGLE, "archive", "csv", "archive"),
+    "partition among the photos": ("celeba/img_align_celeba", "celeba/img_align_celeba", "csv", "celeba"),
     "both in one folder": ("faces", "faces", "csv", "faces"),
     "photos in a subfolder of another name": ("faces/all", "faces", "txt", "faces"),
 }

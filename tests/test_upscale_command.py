@@ -73,6 +73,7 @@ def test_where_pictures_go(upscale, words, written):
         ("a.jpg c.jpg --output b.jpg", "b.jpg would be written twice, for a.jpg and c.jpg: give .*a folder"),
         ("a.jpg --output a.jpg --force", "a.jpg is a folder or one of the photos"),
         ("c.jpg", r"already there: c_x4.jpg \(1 in all\): add --force, or --output elsewhere"),
+        ("a.jpg --compare --output a_compare.png", "a_compare.png would be written twice"),
         ("c.jpg --compare --force", "c_compare.png is a folder or one of the photos"),
         ("twice --output out", "d_x4.png would be written twice, for twice.D.bmp and twice.d.png"),
         ("a.jpg --scale 5", "--scale goes from 2 to 4 with this network"),
