@@ -11,9 +11,11 @@ from typing import Any
 
 import nbformat
 import pytest
+from photo_files import save_checkpoint
 
 from course import notebooks as pages
 from course.__main__ import main
+from srlib import commands
 from srlib.data import Store, open_store
 
 # A shell starts background jobs with SIGINT ignored, and children inherit that: the Ctrl-C tests would hang.
@@ -98,3 +100,17 @@ def phone(browser: Any, **options: Any) -> Iterator[Any]:
         yield page
         assert wrong == []
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.fixture
+def upscale(tmp_path, monkeypatch, capsys):
+    """The command, by a tiny network, in an empty folder: ends with the status and returns what was printed."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    model = str(save_checkpoint(tmp_path / "tiny.pt"))
+
+    def run(*words, status=0):
+        assert commands.main(["upscale", "--model", model, "--device", "cpu", *map(str, words)]) == status
+        return "".join(capsys.readouterr())
+
+    return run
