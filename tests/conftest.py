@@ -1,5 +1,6 @@
-"""What more than one test file needs: the sample, tiny pages that run in a second, the site, a browser."""
+"""What more than one test file needs: the sample, tiny pages that run in a second, code of pages, a browser."""
 
+import ast
 import os
 import re
 import shutil
@@ -7,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nbformat
@@ -20,12 +22,13 @@ from srlib.data import Store, open_store
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PARAMETERS = "\n".join(f"{name} = {value!r}" for name, value in pages.PARAMETERS.items()).replace("'", '"')
+CHECK = ("# Check\nassert 1 + 1 == 2",)
 LEDGER = """from IPython.display import display
 entries = {"%s.gain": {"value": 1.5, "unit": "dB"}}
 display({"application/vnd.course.results+json": entries, "text/plain": "gain 1.5 dB"}, raw=True)"""
 
 
-def tiny_page(name: str, code: Sequence[str] = ("# Check\nassert 1 + 1 == 2",)) -> nbformat.NotebookNode:
+def tiny_page(name: str, code: Sequence[str] = CHECK) -> nbformat.NotebookNode:
     """A page with the five parameters, one section of the given code cells, and a ledger."""
     v4 = nbformat.v4
     cells = [
@@ -49,18 +52,39 @@ def tiny_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
         folder = tmp_path / "notebooks"
         folder.mkdir(exist_ok=True)
         for name in pages.NAMES:
-            arguments = (code[name[:2]],) if name[:2] in code else ()
-            nbformat.write(tiny_page(name, *arguments), folder / f"{name}.ipynb")
+            nbformat.write(tiny_page(name, code.get(name[:2], CHECK)), folder / f"{name}.ipynb")
         monkeypatch.setattr(pages, "FOLDER", folder)
         return folder
 
     return make
 
 
+def code_cells(name: str) -> list[Any]:
+    """A committed page's code cells."""
+    return [cell for cell in pages.read(pages.FOLDER / f"{name}.ipynb").cells if cell.cell_type == "code"]
+
+
+def definitions(name: str, **given: Any) -> SimpleNamespace:
+    """What a page imports and defines at the top level, without its experiments; ``given`` are its constants."""
+    kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
+    kept = [node for cell in code_cells(name) for node in ast.parse(cell.source).body if isinstance(node, kinds)]
+    namespace: dict = {"__name__": name, **given}
+    exec(compile(ast.Module(kept, type_ignores=[]), f"{name}.ipynb", "exec"), namespace)
+    return SimpleNamespace(**namespace)
+
+
 @pytest.fixture(scope="session")
 def sample() -> Store:
     """The bundled photos."""
     return open_store("sample")
+
+
+@pytest.fixture
+def displayed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict, dict | None]]:
+    """What a page displays: data and metadata."""
+    calls: list[tuple[dict, dict | None]] = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw, metadata=None: calls.append((data, metadata)))
+    return calls
 
 
 @pytest.fixture(scope="session")
@@ -88,13 +112,17 @@ def browser() -> Iterator[Any]:
 
 
 @contextmanager
-def phone(browser: Any, **options: Any) -> Iterator[Any]:
-    """A tab, narrow and without a network; what it is given may ask for nothing and complain of nothing."""
+def phone(browser: Any, shown: Path | str, **options: Any) -> Iterator[Any]:
+    """A file or HTML in a narrow tab without a network; it may ask for nothing and complain of nothing."""
     with browser.new_context(offline=True, viewport={"width": 390, "height": 844}, **options) as context:
         page, wrong = context.new_page(), []
         page.on("request", lambda request: re.match("file|data|blob", request.url) or wrong.append(request.url))
         page.on("console", lambda message: message.type in ("error", "warning") and wrong.append(message.text))
         page.on("pageerror", lambda error: wrong.append(str(error)))
+        if isinstance(shown, Path):
+            page.goto(shown.as_uri())
+        else:
+            page.set_content(shown)
         yield page
         assert wrong == []
         assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -1,8 +1,6 @@
 """Figures that move, in Chromium: they follow the hand, and without scripts a line of text is left."""
 
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -14,14 +12,6 @@ from playwright.sync_api import Page
 from course import visibility, widgets
 
 COLORS = [f"rgb({16 * k},{255 - 16 * k},128)" for k in range(16)]
-
-
-@contextmanager
-def opened(browser, html: str, **options) -> Iterator[Page]:
-    """A page with this output, on a phone."""
-    with phone(browser, **options) as page:
-        page.set_content(html)
-        yield page
 
 
 def move(page: Page, value: float) -> str:
@@ -36,7 +26,7 @@ def drawn(page: Page) -> np.ndarray:
 
 @pytest.mark.browser
 def test_sampling_folds_past_half_a_period_per_sample(browser):
-    with opened(browser, widgets.html("sampling", {"highest": 2.5, "start": 0.2})) as page:
+    with phone(browser, widgets.html("sampling", {"highest": 2.5, "start": 0.2})) as page:
         for true, folded in ((0.0, 0.0), (0.3, 0.3), (0.5, 0.5), (0.8, 0.2), (1.0, 0.0), (1.3, 0.3), (2.4, 0.4)):
             text = move(page, true)
             assert f"{true:.2f} periods per sample; drawn through the samples (blue): {folded:.2f}" in text
@@ -58,18 +48,18 @@ def test_crossfade_shows_one_frame_at_each_stop_and_a_blend_between(browser):
     frames = [{"name": n, "pictures": [widgets.picture_url(torch.full((1, 4, 4), v))]} for n, v in
               (("black", 0.0), ("white", 1.0), ("gray", 0.5))]  # fmt: skip
     given = {"label": "picture", "columns": ["one"], "sizes": [40], "frames": frames}
-    with opened(browser, widgets.html("crossfade", given)) as page:
+    with phone(browser, widgets.html("crossfade", given)) as page:
         for value, text, level in ((0, "black", 0), (1, "white", 255), (2, "gray", 128), (0.5, "50 % black", 128)):
             assert move(page, value).startswith(text)
             shot = Image.open(io.BytesIO(page.locator("div[style*=relative]").screenshot())).convert("L")
             assert abs(int(np.asarray(shot)[20, 20]) - level) <= 2
-    with opened(browser, widgets.html("crossfade", given | {"step": 1})) as page:
+    with phone(browser, widgets.html("crossfade", given | {"step": 1})) as page:
         assert [move(page, value) for value in (1, 0.4)] == ["white", "black"], "by whole steps it never blends"
 
 
 @pytest.mark.browser
 def test_interleave_ends_as_pixel_shuffle_does(browser):
-    with opened(browser, widgets.html("interleave", {"scale": 4, "side": 3, "colors": COLORS})) as page:
+    with phone(browser, widgets.html("interleave", {"scale": 4, "side": 3, "colors": COLORS})) as page:
         assert move(page, 0) == "16 channels of 3 x 3"
         assert move(page, 1) == "one channel of 12 x 12"
         middles = 3 * 14 // 2 + 16 * np.arange(12) + 2
@@ -82,7 +72,7 @@ def test_interleave_ends_as_pixel_shuffle_does(browser):
 def test_phases_says_which_taps_keep_rows_and_slopes_even(browser):
     first = [0.1, 0.8, 0.1]
     html = widgets.html("phases", {"taps": [first, [0.2, 0.6, 0.3]], "flat": 100, "slope": 20, "colors": COLORS})
-    with opened(browser, html) as page:
+    with phone(browser, html) as page:
         for second in ([0.2, 0.6, 0.3], [0.2, 0.6, 0.2], [0, 0.5, 0.5], [-0.1, 0.7, 0.4], first):
             for slider, tap in zip(page.locator("input").all(), second):
                 slider.evaluate("(e, tap) => { e.value = tap; e.dispatchEvent(new Event('input')); }", tap)
@@ -97,7 +87,7 @@ def test_phases_says_which_taps_keep_rows_and_slopes_even(browser):
 @pytest.mark.browser
 @pytest.mark.parametrize("name", ["sampling", "crossfade", "interleave", "phases"])
 def test_without_scripts_a_line_is_left(name, browser):
-    with opened(browser, widgets.html(name, {"frames": []}), java_script_enabled=False) as page:
+    with phone(browser, widgets.html(name, {"frames": []}), java_script_enabled=False) as page:
         assert page.inner_text("body") == widgets.WITHOUT
 
 
@@ -111,13 +101,11 @@ SQUARES = """() => [0, 1].map(side => {
 
 @pytest.mark.browser
 @pytest.mark.parametrize(("limit", "low", "high"), [(0.9, 0.4, 1.5), (0.0, 0, 0.25)])
-def test_the_staircase_finds_what_a_simulated_reader_sees(browser, monkeypatch, limit, low, high):
+def test_the_staircase_finds_what_a_simulated_reader_sees(browser, displayed, limit, low, high):
     """One who sees a grid of a level and guesses below it; and one who sees all of them."""
-    shown: list[dict] = []
-    monkeypatch.setattr(widgets.display, "display", lambda data, **_: shown.append(data))
     visibility.staircase()
     guesses = np.random.default_rng(0)
-    with opened(browser, shown[0]["text/html"]) as tab:
+    with phone(browser, displayed[0][0]["text/html"]) as tab:
         left, right, _ = tab.query_selector_all("button")
         assert "No answer, no verdict" in tab.inner_text("p")
         while left.is_enabled():
