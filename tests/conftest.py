@@ -13,6 +13,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from nbformat import v4
 
 from course import notebooks as pages
 from course.__main__ import main
@@ -30,7 +31,6 @@ display({"application/vnd.course.results+json": entries, "text/plain": "gain 1.5
 
 def tiny_page(name: str, code: Sequence[str] = CHECK) -> nbformat.NotebookNode:
     """A page with the five parameters, one section of the given code cells, and a ledger."""
-    v4 = nbformat.v4
     cells = [
         v4.new_markdown_cell(f"# Page {name[:2]}\n\nAbout $x^2$ and [the next](02_subpixel_cnn.ipynb)."),
         v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
@@ -39,8 +39,6 @@ def tiny_page(name: str, code: Sequence[str] = CHECK) -> nbformat.NotebookNode:
         v4.new_markdown_cell("## What we found"),
         v4.new_code_cell(LEDGER % name[:2]),
     ]
-    for index, cell in enumerate(cells):
-        cell["id"] = f"cell-{index:02d}"
     return v4.new_notebook(cells=cells, metadata={"kernelspec": dict(pages.KERNEL)})
 
 
@@ -114,8 +112,8 @@ def browser() -> Iterator[Any]:
 @contextmanager
 def phone(browser: Any, shown: Path | str, **options: Any) -> Iterator[Any]:
     """A file or HTML in a narrow tab without a network; it may ask for nothing and complain of nothing."""
-    with browser.new_context(offline=True, viewport={"width": 390, "height": 844}, **options) as context:
-        page, wrong = context.new_page(), []
+    wrong: list[str] = []
+    with browser.new_page(offline=True, viewport={"width": 390, "height": 844}, **options) as page:
         page.on("request", lambda request: re.match("file|data|blob", request.url) or wrong.append(request.url))
         page.on("console", lambda message: message.type in ("error", "warning") and wrong.append(message.text))
         page.on("pageerror", lambda error: wrong.append(str(error)))

@@ -172,8 +172,9 @@ def test_work_sheets_hold_no_solution_and_no_output_and_run_without(tmp_path, ca
             assert left.source.split() == "".join(re.split(folds, cell.source)[::2]).split()
             assert not any(left.get(made) for made in ("outputs", "execution_count"))
         assert "srlib" not in sheets[name].metadata
-    undefined = [sys.executable, "-m", "ruff", "check", "--isolated", "--select=F821", str(out)]
-    assert subprocess.run(undefined, capture_output=True).returncode == 0, "the rest needs a solution"
+    words = [sys.executable, "-m", "ruff", "check", "--isolated", "--select=F821", str(out)]
+    undefined = subprocess.run(words, capture_output=True, text=True)
+    assert undefined.returncode == 0, undefined.stdout
     (out / "01_mine.ipynb").write_text("my answers")
     for given in (out, out / "01_mine.ipynb"):
         assert main(["exercises", str(given)]) == 2
