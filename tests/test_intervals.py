@@ -22,7 +22,6 @@ def test_a_difference_is_paired():
     photos = rng.normal(scale=5, size=(3, 30))  # some photos are easy, some hard
     found = difference(photos + 0.2 + rng.normal(scale=0.01, size=(3, 30)), photos)
     assert found["decided"]
-    assert found["low"] < found["mean"] < found["high"]
     assert found["mean"] == pytest.approx(0.2, abs=0.01)
     assert not difference(photos, photos)["decided"]
     with pytest.raises(ValueError, match="equal shapes"):

@@ -7,21 +7,20 @@ import pytest
 import torch
 from conftest import phone
 from PIL import Image
-from playwright.sync_api import Page
 
 from course import visibility, widgets
 
 COLORS = [f"rgb({16 * k},{255 - 16 * k},128)" for k in range(16)]
 
 
-def move(page: Page, value: float) -> str:
+def move(page, value):
     """Set the slider as a hand would, and read what stands below it."""
     page.eval_on_selector("input", f"e => {{ e.value = {value}; e.dispatchEvent(new Event('input')); }}")
     return page.inner_text("p")
 
 
-def drawn(page: Page) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(page.locator("canvas").screenshot())).convert("RGB"))
+def drawn(page, what="canvas"):
+    return np.asarray(Image.open(io.BytesIO(page.locator(what).screenshot())).convert("RGB")).astype(int)
 
 
 @pytest.mark.browser
@@ -31,12 +30,9 @@ def test_sampling_folds_past_half_a_period_per_sample(browser):
             text = move(page, true)
             assert f"{true:.2f} periods per sample; drawn through the samples (blue): {folded:.2f}" in text
             assert ("the wave itself" in text) == (true <= 0.5)
-        move(page, 0.3)
-        before = drawn(page)
-        move(page, 1.3)
-        blue = [(picture[..., 2] > 150) & (picture[..., 0] < 30) for picture in (before, drawn(page))]
-        assert blue[0].sum() > 300
-        assert (blue[0] & blue[1]).sum() > 0.6 * blue[0].sum(), "the same wave is drawn through the same samples"
+        pictures = [drawn(page) for value in (0.3, 1.3) if move(page, value)]
+        one, two = ((picture[..., 2] > 150) & (picture[..., 0] < 30) for picture in pictures)  # blue
+        assert (one & two).sum() > 0.6 * one.sum() > 180, "the same wave is drawn through the same samples"
         assert page.get_attribute("input", "data-lm-suppress-shortcuts") == "", "or JupyterLab takes its keys"
         page.focus("input")
         page.keyboard.press("ArrowRight")
@@ -51,8 +47,7 @@ def test_crossfade_shows_one_frame_at_each_stop_and_a_blend_between(browser):
     with phone(browser, widgets.html("crossfade", given)) as page:
         for value, text, level in ((0, "black", 0), (1, "white", 255), (2, "gray", 128), (0.5, "50 % black", 128)):
             assert move(page, value).startswith(text)
-            shot = Image.open(io.BytesIO(page.locator("div[style*=relative]").screenshot())).convert("L")
-            assert abs(int(np.asarray(shot)[20, 20]) - level) <= 2
+            assert abs(drawn(page, "div[style*=relative]")[20, 20] - level).max() <= 2
     with phone(browser, widgets.html("crossfade", given | {"step": 1})) as page:
         assert [move(page, value) for value in (1, 0.4)] == ["white", "black"], "by whole steps it never blends"
 
@@ -85,9 +80,8 @@ def test_phases_says_which_taps_keep_rows_and_slopes_even(browser):
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("name", ["sampling", "crossfade", "interleave", "phases"])
-def test_without_scripts_a_line_is_left(name, browser):
-    with phone(browser, widgets.html(name, {"frames": []}), java_script_enabled=False) as page:
+def test_without_scripts_a_line_is_left(browser):
+    with phone(browser, widgets.html("crossfade", {"frames": []}), java_script_enabled=False) as page:
         assert page.inner_text("body") == widgets.WITHOUT
 
 
@@ -114,6 +108,5 @@ def test_the_staircase_finds_what_a_simulated_reader_sees(browser, displayed, li
             assert max(abs(mean_left - 128), abs(mean_right - 128)) <= 4
             sees = max(grid_left, grid_right) > limit
             (left if (grid_left > grid_right if sees else guesses.random() < 0.5) else right).click()
-        said = tab.inner_text("p")
-    assert "Your threshold here" in said
-    assert low <= float(said.split()[-2]) <= high, said
+        *_, said, _ = tab.inner_text("p").split()
+    assert low <= float(said) <= high
