@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import code_cells
 from torch.nn.functional import pixel_unshuffle
 
 from course import notebooks as pages
@@ -20,8 +19,8 @@ from course.exercises import check, predict, reveal
 from srlib.images.color import from_ycbcr, to_gray, to_ycbcr
 from srlib.images.degrade import upsample
 
-CHECKED = [name for name in pages.NAMES if (pages.FOLDER.parent / f"course/checks/page_{name[:2]}.py").exists()]
-KEYS = [key for name in CHECKED for key in import_module(f"course.checks.page_{name[:2]}").CHECKS]
+CHECKED = sorted((pages.FOLDER.parent / "course" / "checks").glob("page_*.py"))
+KEYS = [key for path in CHECKED for key in import_module(f"course.checks.{path.stem}").CHECKS]
 
 
 def repeated(size, scale, axis=1):
@@ -179,11 +178,3 @@ def test_work_sheets_hold_no_solution_and_no_output_and_run_without(tmp_path, ca
     for given in (out, out / "01_mine.ipynb"):
         assert main(["exercises", str(given)]) == 2
         assert "new or empty folder" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("name", CHECKED)
-def test_solutions_are_folded_and_seen_while_they_are(name):
-    solutions = [cell for cell in code_cells(name) if pages.has_tag(cell, pages.SOLUTION)]
-    assert {cell.source.splitlines()[0] for cell in solutions} <= {"# Solution", "# Solution, continued"}
-    folded = {"source_hidden": True, "outputs_hidden": True}
-    assert [cell.metadata.get("jupyter") for cell in solutions] == [folded] * len(solutions) != []

@@ -1,7 +1,6 @@
 """What the pages write out themselves, where their own cells do not compare it: against the package and theory."""
 
 from collections import defaultdict
-from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -46,8 +45,6 @@ def test_loop_by_hand_trains_the_packages_weights(sample):
     for a, b in zip(by_hand.parameters(), result.average.model.parameters()):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
     assert sum(errors) / len(errors) == pytest.approx(result.history[-1]["loss"], rel=1e-5)
-    other, _ = train_by_hand(replace(config, seed=4), sample)
-    assert any(not torch.equal(a, b) for a, b in zip(by_hand.parameters(), other.parameters()))
 
 
 def test_in_turn_is_the_package_s():
@@ -178,7 +175,6 @@ def test_nothing_damaged_is_the_lr_of_the_course_and_each_damage_does_harm():
     assert torch.equal(clean, degrade(hr, "bicubic", 4, round_lr=True))
     for how in ({"blur": 1.5}, {"noise": 6}, {"quality": 40}):
         lr = damaged(hr, **how)
-        assert lr.shape == clean.shape
         assert torch.equal(lr, round_8bit(lr))
         assert not torch.equal(lr, clean), how
         assert torch.equal(lr, damaged(hr, **how)), "the same grain for every network"
