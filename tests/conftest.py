@@ -11,7 +11,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import nbformat
 import pytest
 from nbformat import v4
 
@@ -23,34 +22,31 @@ from srlib.data import Store, open_store
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PARAMETERS = "\n".join(f"{name} = {value!r}" for name, value in pages.PARAMETERS.items()).replace("'", '"')
-CHECK = ("# Check\nassert 1 + 1 == 2",)
 LEDGER = """from IPython.display import display
 entries = {"%s.gain": {"value": 1.5, "unit": "dB"}}
 display({"application/vnd.course.results+json": entries, "text/plain": "gain 1.5 dB"}, raw=True)"""
 
 
-def tiny_page(name: str, code: Sequence[str] = CHECK) -> nbformat.NotebookNode:
-    """A page with the five parameters, one section of the given code cells, and a ledger."""
-    cells = [
-        v4.new_markdown_cell(f"# Page {name[:2]}\n\nAbout $x^2$ and [the next](02_subpixel_cnn.ipynb)."),
-        v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
-        v4.new_markdown_cell("## A first section\n\n```\n# No heading\n```"),
-        *[v4.new_code_cell(source) for source in code],
-        v4.new_markdown_cell("## What we found"),
-        v4.new_code_cell(LEDGER % name[:2]),
-    ]
-    return v4.new_notebook(cells=cells, metadata={"kernelspec": dict(pages.KERNEL)})
-
-
 @pytest.fixture
 def tiny_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Make a folder of tiny pages (code of chosen ones given by page number) and have the series use it."""
+    """Make a folder of tiny pages, with the given code cells by page number, and have the series use it.
+
+    Each has the five parameters, a section with its code, and a ledger."""
 
     def make(code: Mapping[str, Sequence[str]] = {}) -> Path:
         folder = tmp_path / "notebooks"
         folder.mkdir(exist_ok=True)
         for name in pages.NAMES:
-            nbformat.write(tiny_page(name, code.get(name[:2], CHECK)), folder / f"{name}.ipynb")
+            cells = [
+                v4.new_markdown_cell(f"# Page {name[:2]}\n\nAbout $x^2$ and [the next](02_subpixel_cnn.ipynb)."),
+                v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
+                v4.new_markdown_cell("## A first section\n\n```\n# No heading\n```"),
+                *map(v4.new_code_cell, code.get(name[:2], ["# Check\nassert 1 + 1 == 2"])),
+                v4.new_markdown_cell("## What we found"),
+                v4.new_code_cell(LEDGER % name[:2]),
+            ]
+            page = v4.new_notebook(cells=cells, metadata={"kernelspec": dict(pages.KERNEL)})
+            pages.write(folder / f"{name}.ipynb", page)
         monkeypatch.setattr(pages, "FOLDER", folder)
         return folder
 

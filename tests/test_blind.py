@@ -1,7 +1,6 @@
 """Page 05's test: its rules with simulated readers, and the same rules and pictures in a browser."""
 
 import re
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from srlib.measure.grids import add_grid
 TRIALS = blind.RULES["trials"]
 
 
-def photos() -> list[torch.Tensor]:
+def photos():
     """Three squares of 64 pixels."""
     return [as_tensor(np.array(photo.read())[60:124, 60:124])[0] for photo in PHOTOS[:3]]
 
@@ -57,14 +56,14 @@ def asked(browser):
         yield page
 
 
-def take(page: Any, number: int, right: bool) -> None:
+def take(page, number, right):
     """Answer that many questions, all right or all wrong."""
     for _ in range(number):
         odd = int(page.get_attribute(".abx", "data-odd"))
         page.locator(".abx-row button").nth(odd - 1 if right else odd % 3).click()
 
 
-def verdicts(page: Any) -> list[str]:
+def verdicts(page):
     return page.locator(".abx tr td:last-child").all_inner_texts()
 
 

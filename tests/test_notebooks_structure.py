@@ -5,12 +5,11 @@ Links that lead nowhere and formulas that cannot be read end the building of the
 
 import json
 import re
-from collections.abc import Iterator
-from typing import Any
 
 import nbformat
 import pytest
-from conftest import PARAMETERS, tiny_page
+from conftest import PARAMETERS
+from nbformat import v4
 from nbformat.v4.rwbase import rejoin_lines
 
 from course import notebooks as pages
@@ -23,7 +22,7 @@ FOLDED = {"outputs_hidden": True, "source_hidden": True}
 
 
 @pytest.fixture(params=pages.NAMES)
-def page(request) -> Any:
+def page(request):
     """A page as it is in its file, while nbformat would mend ids; with its code, outputs and prose at hand."""
     text = (pages.FOLDER / f"{request.param}.ipynb").read_text(encoding="utf-8")
     assert len(text) < 2e6, "a page is under 2 MB"
@@ -35,10 +34,10 @@ def page(request) -> Any:
     return page
 
 
-def unchecked(page: Any) -> Iterator[str]:
+def unchecked(page):
     """Sections that do not end in a '# Check' cell that asserts or claims."""
     heading, last = "what we found", None
-    for cell in [*page.cells, nbformat.v4.new_markdown_cell("## end")]:
+    for cell in [*page.cells, v4.new_markdown_cell("## end")]:
         if cell.cell_type == "code":
             last = cell.source.removeprefix(f"{MARKER}\n")
         elif found := re.match(r"##\s+(.+)", cell.source):
@@ -83,8 +82,7 @@ def test_outputs(page):
 
 
 def test_solutions_are_folded_when_a_page_has_been_executed():
-    page = tiny_page(pages.NAMES[0])
-    page.cells[3].metadata.update(tags=[pages.SOLUTION], papermill={})
-    pages.tidy(page)
-    assert [cell.metadata.get("jupyter") for cell in page.cells[2:5]] == [None, FOLDED, None]
-    assert "papermill" not in page.cells[3].metadata
+    cells = [v4.new_code_cell(metadata={"tags": [tag], "papermill": {}}) for tag in (pages.SOLUTION, "other")]
+    pages.tidy(v4.new_notebook(cells=cells))
+    assert [cell.metadata.get("jupyter") for cell in cells] == [FOLDED, None]
+    assert "papermill" not in cells[0].metadata

@@ -2,8 +2,8 @@
 
 from collections import defaultdict
 from functools import cache
+from itertools import product
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -99,10 +99,10 @@ def test_tied_transposed_kernel_is_the_nearest():
 
 
 @pytest.fixture(scope="module")
-def page_05() -> dict[str, Any]:
+def page_05():
     """The names that the page imports, its functions on lines, which train nothing here, and its cells by id."""
     opened, cells = SimpleNamespace(pick=lambda smoke, **_: smoke), code_cells("05_psnr_limits")
-    names: dict[str, Any] = {"page": opened, "SEED": 0, "GAMES": {}, "target": torch.zeros(6, 3, 176, 176)}
+    names = {"page": opened, "SEED": 0, "GAMES": {}, "target": torch.zeros(6, 3, 176, 176)}
     names["cells"] = {cell.id: cell.source for cell in cells}
     exec(names["cells"]["setup"].partition("\npage =")[0] + "\n" + names["cells"]["s6-config"], names)
     names["SEEDS"] = range(5)
@@ -117,7 +117,7 @@ def test_verdicts_are_said_in_words(page_05):
     effects = {"mse": (0, 0.005), "l1": (0.004, 0.005), "ssim": (-3.0, 0.1), "adversarial": (0.0, 2.0)}
     draws = {name: mean + random.normal(0, noise, size=(6, 4, 8)) for name, (mean, noise) in effects.items()}
     per_seed = {name: [dict(zip(better, seed)) for seed in values] for name, values in draws.items()}
-    names: dict[str, Any] = {**page_05, "NAMES": tuple(effects), "per_seed": per_seed, "HIGHER_IS_BETTER": better}
+    names = {**page_05, "NAMES": tuple(effects), "per_seed": per_seed, "HIGHER_IS_BETTER": better}
     exec(names["cells"]["s6-effects"], names)
     said = {key: row["verdict"] for key, row in names["decided"].items()}
     assert (said["l1", "PSNR"], said["adversarial", "SSIM"]) == ("equal", "open")
@@ -142,16 +142,12 @@ def test_a_critic_without_strides_is_the_same_one_at_every_place(page_05):
 
 
 def test_the_contrasts_of_lines_say_what_was_put_in(page_05):
-    random = np.random.default_rng(0)
+    random, cells = np.random.default_rng(0), {}
     put_in = {"mse": 0, "perceptual": 8, "moved": 0, "adversarial": 8, "no strides": 8}
-
-    def seed(level):
-        return {"excess": level + random.normal(0, 0.1, 6), "lpips": 0.1 + random.normal(0, 1e-4, 6)}
-
-    levels = {
-        (cure, name): -20 if cure == "ramp" else put_in[name] for cure in page_05["CURES"] for name in put_in
-    }
-    cells = {each: [seed(level) for _ in page_05["SEEDS"]] for each, level in levels.items()}
+    for cure, name in product(page_05["CURES"], put_in):
+        excess = (-20 if cure == "ramp" else put_in[name]) + random.normal(0, 0.1, (5, 6))
+        lpips = 0.1 + random.normal(0, 1e-4, (5, 6))
+        cells[cure, name] = [{"excess": x, "lpips": y} for x, y in zip(excess, lpips)]
     page_05["PHOTOS"][:] = [{"excess": np.full(6, -1.0)}] * 5
     said = {label: row["verdict"] for label, row in page_05["contrasted"](cells, "excess").items()}
     assert said["plain, moved - mse"] == said["plain, adversarial - no strides"] == "equal"

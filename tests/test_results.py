@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 
 from course import authoring, results
@@ -10,7 +9,7 @@ from course import notebooks as pages
 from srlib.errors import UsageError
 from srlib.files import ROOT, write_json
 
-README = ROOT / "README.md"
+SIZES = {"a": 0.1, "b": 0.2, "c": 0.9}  # of the steps by which results of one kind move from run to run
 
 
 def entry(value, unit="dB"):
@@ -47,45 +46,27 @@ def test_values_and_durations_are_printed_as_people_write_them():
     assert [results.duration(seconds) for seconds in (6.6, 185, 7800)] == ["7 s", "3 min 5 s", "2 h 10 min"]
 
 
-def runs_of(count, seed=0):
-    """Ledgers of ``count`` made-up runs: a gain that moves by 0.1 dB, one that does not, a clock and a verdict."""
-    draw, ledgers = np.random.default_rng(seed), []
-    for _ in range(count):
-        values = {"02.gain": entry(1.5 + 0.1 * draw.normal()), "02.more": entry(0.5 + 0.1 * draw.normal())}
-        values |= {"02.exact": entry(26.6), "02.time": entry(draw.normal(), "s"), "02.photos": entry(15, "")}
-        ledgers.append(values | {"02.verdict": entry("open", ""), "02.word": entry(str(draw.normal()), "")})
-    return ledgers
-
-
-def reference_of(ledgers):
-    return results.expect(ledgers, "c", "m", ["seed 0, float32"] * len(ledgers))
-
-
-def tolerances(ledgers):
-    return {key[3:]: kept["tolerance"] for key, kept in reference_of(ledgers)["results"].items()}
+def runs_of(count):
+    """Ledgers of ``count`` made-up runs."""
+    for run in range(count):
+        values = {"02.gain": entry(1.5 + 0.1 * run), "02.exact": entry(26.6), "02.zero": entry(0.0)}
+        values |= {f"02.{name}.psnr": entry(28 + size * run) for name, size in SIZES.items()}
+        values |= {"02.time": entry(run, "s"), "02.photos": entry(15, ""), "02.word": entry(str(run), "")}
+        yield values | {"02.verdict": entry("open", "")}
 
 
 def test_tolerances_come_from_the_spread_of_runs():
-    # what stands alone has its own spread, by Student's t with two degrees of freedom; zeros are not exact
-    ledgers = [run | {"02.lone": entry(5 + 0.001 * i), "02.zero": entry(0.0)} for i, run in enumerate(runs_of(3))]
-    found, once = tolerances(ledgers), tolerances(runs_of(1))
-    assert found["lone"] == pytest.approx(31.6 * 0.001 * (4 / 3) ** 0.5, rel=0.01)
-    assert (found["exact"], found["zero"]) == (pytest.approx(0.002 * 26.6), results.TINY)
-    assert [found[key] for key in ("photos", "verdict", "time", "word")] == [0, 0, None, None]
-    assert [once[key] for key in ("gain", "photos", "time")] == [0.15, 0, None], "one run has no spread"
-
-
-def test_one_new_run_in_a_thousand_is_outside_and_what_has_moved_is_named():
-    """The share of false alarms, over made-up references and new runs; and a value ten spreads off."""
-    alarms = 0
-    for seed in range(400):
-        *old, new = runs_of(6, seed)
-        reference = reference_of(old)
-        kept = reference["results"]["02.gain"]
-        alarms += len(results.compare(new, reference))
-        moved = {**old[0], "02.gain": entry(kept["value"] + 10 * kept["spread"])}
-        assert [text[:8] for text in results.compare(moved, reference)] == ["02.gain:"]
-    assert alarms / (400 * 2) < 0.006, "0.1 % by the formula, for runs of one kind"
+    several, once = (results.expect([*runs_of(n)], "", "", ["seed 0"] * n)["results"] for n in (3, 1))
+    tolerances = {key[3:]: kept["tolerance"] for key, kept in several.items()}
+    # half of the interval of 99.9 % for a new run, by Student's t with two degrees of freedom
+    assert tolerances["gain"] == pytest.approx(31.6 * 0.1 * (4 / 3) ** 0.5, rel=0.01)
+    # numbers of one kind: four more runs with the median of their variances
+    for name, size in SIZES.items():
+        spread = ((2 * size**2 + 4 * 0.2**2) / 6) ** 0.5
+        assert tolerances[f"{name}.psnr"] == pytest.approx(5.96 * spread * (4 / 3) ** 0.5, rel=0.01)
+    assert (tolerances["exact"], tolerances["zero"]) == (pytest.approx(0.002 * 26.6), results.TINY)
+    assert [tolerances[key] for key in ("photos", "verdict", "time", "word")] == [0, 0, None, None]
+    assert [once[f"02.{key}"]["tolerance"] for key in ("gain", "photos", "time")] == [0.15, 0, None]
 
 
 def finished(folder, ledger, data="sample", **more):
@@ -127,9 +108,8 @@ def test_a_run_on_other_photos_gives_each_page_a_reference_of_its_own(tmp_path):
 
 
 def test_readme_shows_what_the_committed_pages_recorded():
-    text = README.read_text(encoding="utf-8")
-    assert authoring.readme(text) == text, "the README is older than the pages: run `make notebooks`"
-    assert authoring.readme(text.replace(" dB |", " |")) == text
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert authoring.readme(text.replace(" dB |", " |")) == text, "older than the pages: run `make notebooks`"
     assert (ROOT / "notebooks" / "result.png").read_bytes() == authoring.picture()
 
 
@@ -138,17 +118,13 @@ def test_committed_pages_agree_with_the_reference_and_record_every_headline():
     reference = results.load_expected(ROOT / "expected" / "sample-quick.json")
     assert len(results.compare(ledger, reference)) <= 2, results.compare(ledger, reference)
     assert ledger.keys() == reference["results"].keys()
-    assert set(results.HEADLINE) <= set(ledger)
     silent = [key for key, kept in reference["results"].items() if kept["tolerance"] is None]
     assert len(silent) < 0.1 * len(ledger), f"not compared: {silent}"
     for kept in (reference["results"][key] for key in results.HEADLINE):
         assert abs(kept["value"]) >= (kept["tolerance"] or 0), "cannot be told from noise, so it is no headline"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "expected").glob("*.json")), ids=lambda path: path.stem)
-def test_references_name_command_machine_and_tolerances(path):
-    reference = results.load_expected(path)
-    assert reference.keys() >= {"command", "machine", "results"}
-    module = reference["command"].removeprefix("python ").split()
-    assert (ROOT / module[0]).exists() or module[:3] == ["-m", "course", "run"]
-    assert {tuple(entry)[:3] for entry in reference["results"].values()} == {("value", "tolerance", "unit")}
+def test_references_tell_a_command_that_is_there():
+    for path in (ROOT / "expected").glob("*.json"):
+        _, script, *words = results.load_expected(path)["command"].split()
+        assert (ROOT / script).exists() or [script, *words][:3] == ["-m", "course", "run"]

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
-from conftest import code_cells, phone, tiny_page
+from conftest import code_cells, phone
 from nbconvert import HTMLExporter
 from nbformat import v4
 from photo_files import saved
@@ -108,8 +108,11 @@ def test_warnings_are_errors_and_a_folder_without_pages_is_refused(few_texts, tm
     assert str(tmp_path) in capsys.readouterr().err
 
 
-def test_the_site_of_a_failed_run_shows_how_far_it_came(few_texts, tmp_path):
-    page, links = tiny_page(FIRST), f"[the next]({SECOND}.ipynb), [a figure]({SECOND}.ipynb#cell-id=x)"
+def test_the_site_of_a_failed_run_shows_how_far_it_came(few_texts, tiny_series, tmp_path):
+    page, links = (
+        pages.read(tiny_series() / f"{FIRST}.ipynb"),
+        f"[the next]({SECOND}.ipynb), [a figure]({SECOND}.ipynb#cell-id=x)",
+    )
     page.cells[0].source = f"[contents](../README.md)\n\n# Page 01\n\n{links}, [this](#x), [far](https://a.org)"
     page.cells[3].outputs = [v4.new_output("error", ename="KeyError", evalue="'x'", traceback=["KeyError"])]
     pages.write(tmp_path / f"{FIRST}.ipynb", page)
@@ -164,22 +167,6 @@ def test_every_page_is_whole_without_a_network_and_fits_a_phone(built, browser):
     for path in html_files(built):
         with phone(browser, path) as page:
             assert seen(page) == []
-
-
-@pytest.mark.browser
-def test_what_is_wrong_with_a_page_is_noticed(browser, tmp_path):
-    (path := tmp_path / "bad.html").write_text('<pre>$$ y</pre>$$ x \\frac <img src="gone.png">')
-    assert dead_links(tmp_path) == ["bad.html: gone.png"]
-    with pytest.raises(AssertionError, match="FILE_NOT_FOUND"), phone(browser, path) as page:
-        assert seen(page) == [f"no picture: {tmp_path.as_uri()}/gone.png", "raw TeX: $$", "raw TeX: \\frac"]
-    for html, said in {
-        "<script>fetch('https://a.org/b').catch(() => 0)</script>": "https://a.org/b",
-        "<script>console.error('oh')</script>": "oh",
-        "<script>throw Error('ah')</script>": "ah",
-        '<p style="width: 500px">wide': r"5\d\d <= 390",
-    }.items():
-        with pytest.raises(AssertionError, match=said), phone(browser, html) as page:
-            page.wait_for_timeout(100)
 
 
 @pytest.mark.browser

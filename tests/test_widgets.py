@@ -85,14 +85,6 @@ def test_without_scripts_a_line_is_left(browser):
         assert page.inner_text("body") == widgets.WITHOUT
 
 
-SQUARES = """() => [0, 1].map(side => {
-  const pen = document.querySelector("#moving-staircase canvas").getContext("2d");
-  const gray = pen.getImageData(side * 200, 0, 176, 176).data.filter((_, i) => i % 4 == 0);
-  const mean = gray.reduce((a, b) => a + b) / gray.length;
-  return [mean, Math.sqrt(gray.reduce((a, b) => a + (b - mean) ** 2, 0) / gray.length)];
-})"""
-
-
 @pytest.mark.browser
 @pytest.mark.parametrize(("limit", "low", "high"), [(0.9, 0.4, 1.5), (0.0, 0, 0.25)])
 def test_the_staircase_finds_what_a_simulated_reader_sees(browser, displayed, limit, low, high):
@@ -103,10 +95,11 @@ def test_the_staircase_finds_what_a_simulated_reader_sees(browser, displayed, li
         left, right, _ = tab.query_selector_all("button")
         assert "No answer, no verdict" in tab.inner_text("p")
         while left.is_enabled():
-            (mean_left, grid_left), (mean_right, grid_right) = tab.evaluate(SQUARES)
-            assert min(grid_left, grid_right) == 0 < max(grid_left, grid_right)
-            assert max(abs(mean_left - 128), abs(mean_right - 128)) <= 4
-            sees = max(grid_left, grid_right) > limit
-            (left if (grid_left > grid_right if sees else guesses.random() < 0.5) else right).click()
+            squares = np.split(drawn(tab)[..., 0], (176, 200), axis=1)[::2]
+            assert all(abs(square.mean() - 128) <= 4 for square in squares)
+            one, two = (square.std() for square in squares)
+            assert min(one, two) == 0 < max(one, two)
+            sees = max(one, two) > limit
+            (left if (one > two if sees else guesses.random() < 0.5) else right).click()
         *_, said, _ = tab.inner_text("p").split()
     assert low <= float(said) <= high
