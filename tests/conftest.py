@@ -29,9 +29,7 @@ display({"application/vnd.course.results+json": entries, "text/plain": "gain 1.5
 
 @pytest.fixture
 def tiny_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Make a folder of tiny pages, with the given code cells by page number, and have the series use it.
-
-    Each has the five parameters, a section with its code, and a ledger."""
+    """Make a folder of tiny pages, the code of chosen ones given by page number, and have the series use it."""
 
     def make(code: Mapping[str, Sequence[str]] = {}) -> Path:
         folder = tmp_path / "notebooks"
@@ -45,7 +43,7 @@ def tiny_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
                 v4.new_markdown_cell("## What we found"),
                 v4.new_code_cell(LEDGER % name[:2]),
             ]
-            page = v4.new_notebook(cells=cells, metadata={"kernelspec": dict(pages.KERNEL)})
+            page = v4.new_notebook(cells=cells, metadata={"kernelspec": pages.KERNEL})
             pages.write(folder / f"{name}.ipynb", page)
         monkeypatch.setattr(pages, "FOLDER", folder)
         return folder

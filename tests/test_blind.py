@@ -51,7 +51,6 @@ def test_the_sheet_shows_two_equal_ones_and_its_key_names_the_third():
 
 @pytest.fixture
 def asked(browser):
-    """The test alone, on a phone without a network."""
     with phone(browser, blind.embed(photos(), seed=1, open=True)) as page:
         yield page
 

@@ -63,7 +63,6 @@ def test_a_run_writes_pages_report_results_and_environment(tiny_series, tmp_path
     assert "1 of 2 results lie outside what earlier runs gave: see the report.\n" in out
     made = tmp_path / "runs" / "sample-smoke-seed3"
     assert out.splitlines()[-1] == f"Report: {made / 'index.html'}"
-
     environment, found = (json.loads((made / f"{name}.json").read_text()) for name in ("environment", "results"))
     assert found == {f"{n}.gain": {"value": 1.5, "unit": "dB"} for n in ("01", "02")}
     assert (environment["device"], environment["precision"], environment["seed"]) == ("cpu", "float32", 3)
@@ -186,7 +185,7 @@ def test_ctrl_c_leaves_a_state_from_which_the_same_command_goes_on(tiny_series, 
     assert "Traceback" not in out + err
     assert "Pages finished so far: 01." in out
     assert out.splitlines()[-1].split()[:4] == ["python", "-m", "course", "run"]
-    kernels = set(psutil.Process().children(recursive=True)) - before
-    assert psutil.wait_procs(kernels, timeout=20)[1] == []
+    left = set(psutil.Process().children(recursive=True)) - before
+    assert psutil.wait_procs(left, timeout=20)[1] == []
     assert run(tmp_path, only="01 02") == 0
     assert times(tmp_path, "one") == 1

@@ -22,7 +22,6 @@ def entry(value, unit="dB"):
         (28.0, 28.5, 0.1, "01.a: 28.00 dB, expected 28.50 dB within 0.1"),
         (28.4, 28.5, 0.1, None),  # the bound itself, in spite of rounding
         (math.nan, 28.5, 0.1, "01.a: nan dB, expected 28.50 dB within 0.1"),
-        (math.inf, math.inf, 0.1, None),
         (999.0, 1.0, None, None),
         (74129, 74128, 0, "01.a: 74,129 dB, expected 74,128 dB"),
         ("refuted", "confirmed", 0, "01.a: refuted dB, expected confirmed dB"),
@@ -51,8 +50,7 @@ def runs_of(count):
     for run in range(count):
         values = {"02.gain": entry(1.5 + 0.1 * run), "02.exact": entry(26.6), "02.zero": entry(0.0)}
         values |= {f"02.{name}.psnr": entry(28 + size * run) for name, size in SIZES.items()}
-        values |= {"02.time": entry(run, "s"), "02.photos": entry(15, ""), "02.word": entry(str(run), "")}
-        yield values | {"02.verdict": entry("open", "")}
+        yield values | {"02.time": entry(run, "s"), "02.photos": entry(15, ""), "02.word": entry(str(run), "")}
 
 
 def test_tolerances_come_from_the_spread_of_runs():
@@ -65,7 +63,7 @@ def test_tolerances_come_from_the_spread_of_runs():
         spread = ((2 * size**2 + 4 * 0.2**2) / 6) ** 0.5
         assert tolerances[f"{name}.psnr"] == pytest.approx(5.96 * spread * (4 / 3) ** 0.5, rel=0.01)
     assert (tolerances["exact"], tolerances["zero"]) == (pytest.approx(0.002 * 26.6), results.TINY)
-    assert [tolerances[key] for key in ("photos", "verdict", "time", "word")] == [0, 0, None, None]
+    assert [tolerances[key] for key in ("photos", "time", "word")] == [0, None, None]
     assert [once[f"02.{key}"]["tolerance"] for key in ("gain", "photos", "time")] == [0.15, 0, None]
 
 
