@@ -26,8 +26,7 @@ def test_the_lock_is_exact_and_satisfies_pyproject_and_is_what_is_installed():
         if (asked := Requirement(line)).name != PROJECT["name"]:
             found = locked[canonicalize_name(asked.name)]
             assert all(map(asked.specifier.contains, found)), f"{asked} is needed, {found} locked"
-    here = versions()
-    assert all(here[name] in locked[name] for name in PACKAGES), "it is older than the lock: run make again"
+    assert all(versions()[name] in locked[name] for name in PACKAGES), "older than the lock: run make again"
 
 
 def test_conda_installs_the_lock_and_nothing_else():

@@ -36,6 +36,7 @@ def test_table_shows_every_cell_once_as_html_and_as_text(displayed):
     plots.table([{"name": "a < b", "dB": "1.50"}, {"name": "c", "dB": "12.25"}], "two rows", {"x/y": 3})
     ((data, _),) = displayed
     html = data["text/html"]
+    assert html.count("<tr>") == 3
     assert "<caption>two rows</caption>" in html
     assert '<td style="text-align:left">a &lt; b</td><td style="text-align:right">1.50</td>' in html
     assert data["text/plain"].splitlines() == ["name   dB", "a < b  1.50", "c      12.25"]
