@@ -1,5 +1,6 @@
-"""What more than one test file needs: the sample, tiny pages that run in a second, the site, a browser."""
+"""What more than one test file needs: the sample, tiny pages that run in a second, code of pages, a browser."""
 
+import ast
 import os
 import re
 import shutil
@@ -7,10 +8,11 @@ import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import nbformat
 import pytest
+from nbformat import v4
 from photo_files import save_checkpoint
 
 from course import notebooks as pages
@@ -27,42 +29,56 @@ entries = {"%s.gain": {"value": 1.5, "unit": "dB"}}
 display({"application/vnd.course.results+json": entries, "text/plain": "gain 1.5 dB"}, raw=True)"""
 
 
-def tiny_page(name: str, code: Sequence[str] = ("# Check\nassert 1 + 1 == 2",)) -> nbformat.NotebookNode:
-    """A page with the five parameters, one section of the given code cells, and a ledger."""
-    v4 = nbformat.v4
-    cells = [
-        v4.new_markdown_cell(f"# Page {name[:2]}\n\nAbout $x^2$ and [the next](02_subpixel_cnn.ipynb)."),
-        v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
-        v4.new_markdown_cell("## A first section\n\n```\n# No heading\n```"),
-        *[v4.new_code_cell(source) for source in code],
-        v4.new_markdown_cell("## What we found"),
-        v4.new_code_cell(LEDGER % name[:2]),
-    ]
-    for index, cell in enumerate(cells):
-        cell["id"] = f"cell-{index:02d}"
-    return v4.new_notebook(cells=cells, metadata={"kernelspec": dict(pages.KERNEL)})
-
-
 @pytest.fixture
 def tiny_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Make a folder of tiny pages (code of chosen ones given by page number) and have the series use it."""
+    """Make a folder of tiny pages, the code of chosen ones given by page number, and have the series use it."""
 
     def make(code: Mapping[str, Sequence[str]] = {}) -> Path:
         folder = tmp_path / "notebooks"
         folder.mkdir(exist_ok=True)
         for name in pages.NAMES:
-            arguments = (code[name[:2]],) if name[:2] in code else ()
-            nbformat.write(tiny_page(name, *arguments), folder / f"{name}.ipynb")
+            cells = [
+                v4.new_markdown_cell(f"# Page {name[:2]}\n\nAbout $x^2$ and [the next](02_subpixel_cnn.ipynb)."),
+                v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
+                v4.new_markdown_cell("## A first section\n\n```\n# No heading\n```"),
+                *map(v4.new_code_cell, code.get(name[:2], ["# Check\nassert 1 + 1 == 2"])),
+                v4.new_markdown_cell("## What we found"),
+                v4.new_code_cell(LEDGER % name[:2]),
+            ]
+            page = v4.new_notebook(cells=cells, metadata={"kernelspec": pages.KERNEL})
+            pages.write(folder / f"{name}.ipynb", page)
         monkeypatch.setattr(pages, "FOLDER", folder)
         return folder
 
     return make
 
 
+def code_cells(name: str) -> list[Any]:
+    """A committed page's code cells."""
+    return [cell for cell in pages.read(pages.FOLDER / f"{name}.ipynb").cells if cell.cell_type == "code"]
+
+
+def definitions(name: str, **given: Any) -> SimpleNamespace:
+    """What a page imports and defines at the top level, without its experiments; ``given`` are its constants."""
+    kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
+    kept = [node for cell in code_cells(name) for node in ast.parse(cell.source).body if isinstance(node, kinds)]
+    namespace: dict = {"__name__": name, **given}
+    exec(compile(ast.Module(kept, type_ignores=[]), f"{name}.ipynb", "exec"), namespace)
+    return SimpleNamespace(**namespace)
+
+
 @pytest.fixture(scope="session")
 def sample() -> Store:
     """The bundled photos."""
     return open_store("sample")
+
+
+@pytest.fixture
+def displayed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict, dict | None]]:
+    """What a page displays: data and metadata."""
+    calls: list[tuple[dict, dict | None]] = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw, metadata=None: calls.append((data, metadata)))
+    return calls
 
 
 @pytest.fixture(scope="session")
@@ -90,13 +106,17 @@ def browser() -> Iterator[Any]:
 
 
 @contextmanager
-def phone(browser: Any, **options: Any) -> Iterator[Any]:
-    """A tab, narrow and without a network; what it is given may ask for nothing and complain of nothing."""
-    with browser.new_context(offline=True, viewport={"width": 390, "height": 844}, **options) as context:
-        page, wrong = context.new_page(), []
+def phone(browser: Any, shown: Path | str, **options: Any) -> Iterator[Any]:
+    """A file or HTML in a narrow tab without a network; it may ask for nothing and complain of nothing."""
+    wrong: list[str] = []
+    with browser.new_page(offline=True, viewport={"width": 390, "height": 844}, **options) as page:
         page.on("request", lambda request: re.match("file|data|blob", request.url) or wrong.append(request.url))
         page.on("console", lambda message: message.type in ("error", "warning") and wrong.append(message.text))
         page.on("pageerror", lambda error: wrong.append(str(error)))
+        if isinstance(shown, Path):
+            page.goto(shown.as_uri())
+        else:
+            page.set_content(shown)
         yield page
         assert wrong == []
         assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -10,14 +10,6 @@ from PIL import Image
 from course import plots
 
 
-@pytest.fixture
-def displayed(monkeypatch) -> list[tuple[dict, dict]]:
-    """What was displayed: data and metadata."""
-    calls: list[tuple[dict, dict]] = []
-    monkeypatch.setattr("IPython.display.display", lambda data, raw, metadata=None: calls.append((data, metadata)))
-    return calls
-
-
 def test_gallery_draws_every_pixel_as_a_square_of_equal_pixels(displayed):
     picture = torch.randint(0, 256, (3, 20, 30), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     plots.show(plots.gallery([picture] * 3, ["one", "two", "three"], zoom=3, columns=2), "three pictures")
