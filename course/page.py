@@ -2,8 +2,9 @@
 
 import os
 import random
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from IPython import display
 from PIL import Image
 
 from course import plots, results
-from srlib.data import open_store
+from srlib.data import Store, open_store
 from srlib.device import choose_device, choose_precision
 from srlib.errors import UsageError, known
 from srlib.files import ROOT, resolve
@@ -20,6 +21,7 @@ from srlib.train.experiments import Trained, train_once
 
 BUDGETS = ("smoke", "quick", "study", "full")
 EXPECTED = ROOT / "expected"
+T = TypeVar("T")
 # nbconvert ignores how JupyterLab folds cells: in a page saved as HTML solutions would stand open. Its class for
 # their tag is all that a script needs; JupyterLab and the site have no such class, and fold by themselves.
 FOLD = """<script>document.addEventListener("DOMContentLoaded", () => {
@@ -32,44 +34,35 @@ FOLD = """<script>document.addEventListener("DOMContentLoaded", () => {
 });</script>"""
 
 
+@dataclass
 class Page:
     """The state that a page shares with the course: nothing else is hidden from the reader."""
 
-    def __init__(self, name: str, *, data: str, budget: str, seed: int, device: str, runs: str) -> None:
-        """Check a page's parameters, seed all generators, open the photos, and say in a few lines what was found.
-
-        ``SRLIB_BUDGET`` overrides the budget (for nbval, which cannot set parameters), ``SRLIB_PRECISION`` forces
-        float32 or bfloat16, ``SRLIB_FRESH`` is the start of a run that reuses no older network. UsageError: an
-        unknown budget, device, precision or folder, or a seed that is no whole number."""
-        if (override := os.environ.get("SRLIB_BUDGET") or budget) != budget:
-            print(f"SRLIB_BUDGET is set: budget {override!r} instead of {budget!r}")
-        known("budget", override, BUDGETS)
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise UsageError(f"SEED must be a whole number from 0 on, got {seed!r}")
-        self.name, self.budget, self.seed = name, override, seed
-        self.device, self.runs = choose_device(device), resolve(runs)
-        self.data = data if data == "sample" else str(resolve(data))
-        self.store, self.ledger = open_store(self.data, self.runs), results.Ledger()
-        self.precision, reason = choose_precision(self.device, os.environ.get("SRLIB_PRECISION") or "auto")
-        self.fresh = float(os.environ.get("SRLIB_FRESH", 0))  # networks that are older are trained again
-        random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002 - libraries that a page calls may use it
-        torch.manual_seed(seed)
-        plots.use_style()
-        print(f"budget {self.budget}, seed {seed}, {self.device.type}, {reason}")
-        print(self.store.describe())
-        self.test_split = "test" if self.store.counts()["test"] else "val"  # the one that the page scores
-        if self.test_split == "val":
-            print("no test photos here: the page scores the validation photos instead")
+    name: str
+    data: str
+    budget: str
+    seed: int
+    device: torch.device
+    precision: torch.dtype
+    runs: Path
+    store: Store
+    fresh: float = 0.0  # networks trained before this moment are trained again
+    ledger: results.Ledger = field(default_factory=dict)
 
     @property
     def is_sample(self) -> bool:
         """Whether the photos are the bundled ones; rows from them are an illustration, not a verdict."""
         return self.data == "sample"
 
-    def pick(self, *, smoke: Any, quick: Any, full: Any, study: Any = None) -> Any:
+    @property
+    def test_split(self) -> str:
+        """The split that the page scores: test, or val where the data holds no test photos."""
+        return "test" if self.store.counts()["test"] else "val"
+
+    def pick(self, *, smoke: T, quick: T, full: T, study: T | None = None) -> T:
         """The value for this budget; a study, the long run on CelebA, takes that of ``full`` if there is none."""
-        return dict(zip(BUDGETS, (smoke, quick, full if study is None else study, full)))[self.budget]
+        values = {"smoke": smoke, "quick": quick, "study": full if study is None else study, "full": full}
+        return values[self.budget]
 
     def train(self, config: TrainConfig, **options: Any) -> Trained:
         """Train, or load the same training from ``runs/`` and say so; options are those of ``train_once``."""
@@ -77,16 +70,18 @@ class Page:
         return train_once(config, self.store, self.runs, **options)
 
     def record(self, key: str, value: float | int | str | bool, unit: str = "") -> None:
-        """Put a headline number into the ledger, anew where a cell is run again; ValueError where its key does not
-        start with the page's number, as "02.gain" does."""
+        """Put a headline number into the ledger, anew where a cell is run again.
+
+        ValueError: the key does not start with the page's number, as "02.gain" does."""
         if not key.startswith(f"{self.name[:2]}."):
             raise ValueError(f"key {key!r} must start with {self.name[:2]}.")
         value = value.item() if isinstance(value, np.generic | torch.Tensor) else value
         self.ledger[key] = {"value": round(value, 6) if isinstance(value, float) else value, "unit": unit}
 
     def claim(self, text: str, ok: bool, detail: str = "") -> None:
-        """State what training is expected to show: asserted (AssertionError) on the sample from ``quick`` on,
-        reported on other data, and not decided at ``smoke``."""
+        """State what training is expected to show; AssertionError where it is asserted and does not hold.
+
+        It is asserted on the sample from ``quick`` on, reported on other data, and not decided at ``smoke``."""
         if self.budget == "smoke":
             print(f"{text}: not decided at smoke")
             return
@@ -102,7 +97,32 @@ class Page:
         display.display({"text/html": FOLD, "text/plain": ""}, raw=True)
 
 
-open_page = Page  # what a first cell calls
+def open_page(name: str, *, data: str, budget: str, seed: int, device: str, runs: str) -> Page:
+    """Check a page's parameters, seed all generators, open the photos, and say in a few lines what was found.
+
+    ``SRLIB_BUDGET`` overrides the budget (for nbval, which cannot set parameters), ``SRLIB_PRECISION`` forces
+    float32 or bfloat16, ``SRLIB_FRESH`` is the start of a run that reuses no older network. UsageError: an unknown
+    budget, device, precision or folder, or a seed that is no whole number."""
+    if (override := os.environ.get("SRLIB_BUDGET") or budget) != budget:
+        print(f"SRLIB_BUDGET is set: budget {override!r} instead of {budget!r}")
+        budget = override
+    known("budget", budget, BUDGETS)
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise UsageError(f"SEED must be a whole number from 0 on, got {seed!r}")
+    where, folder = choose_device(device), resolve(runs)
+    data = data if data == "sample" else str(resolve(data))
+    store = open_store(data, folder)
+    precision, reason = choose_precision(where, os.environ.get("SRLIB_PRECISION") or "auto")
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - libraries that a page calls may use it
+    torch.manual_seed(seed)
+    plots.use_style()
+    print(f"budget {budget}, seed {seed}, {where.type}, {reason}")
+    print(store.describe())
+    page = Page(name, data, budget, seed, where, precision, folder, store, float(os.environ.get("SRLIB_FRESH", 0)))
+    if page.test_split == "val":
+        print("no test photos here: the page scores the validation photos instead")
+    return page
 
 
 def find_set5(data: str) -> list[torch.Tensor]:
