@@ -76,7 +76,7 @@ def set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Draws inside follow from ``seed``; those after are as if there had been none."""
+    """Draws inside follow from ``seed``; those after, on the CPU and on ``device``, are as if there were none."""
     before = random_state(device)
     try:
         torch.manual_seed(seed)

@@ -5,12 +5,14 @@ import subprocess
 import sys
 import tomllib
 
+import torch
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from course.doctor import PACKAGES, versions
 from srlib.files import ROOT
+from srlib.images import degrade
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = (ROOT / "requirements.lock").read_text()
@@ -41,3 +43,5 @@ def test_importing_srlib_does_not_load_the_compiler():
     """It takes twice as long as PyTorch itself, and few need it."""
     run = "import sys, srlib.commands.upscale, srlib.commands.train; sys.exit('torch._dynamo' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", run]).returncode == 0
+    marked = torch.compiler.assume_constant_result(lambda: None)
+    assert vars(degrade._constant) == vars(marked), "a compiler takes matrices as constants"

@@ -51,8 +51,11 @@ def test_experiments_are_shared_and_say_so_and_an_interrupted_one_goes_on(sample
     assert all(part in line for part, line in zip(told, said, strict=True))
 
 
-def weighted(weight, factor=1.0):
-    return lambda output, target, by=factor: weight * (by * output - target).abs().mean()
+def weighted(weight, factor=1.0, more=1.0):
+    def loss(output, target, by=factor, *, again=more):
+        return loss(output, output) + weight * (again * by * output - target).abs().mean()
+
+    return loss
 
 
 def test_what_shapes_a_training_makes_another_key(sample, monkeypatch):
@@ -62,13 +65,14 @@ def test_what_shapes_a_training_makes_another_key(sample, monkeypatch):
     others = {
         key(config=replace(SMALL, seed=1)), key(config=replace(SMALL, options={"width": 8, "depth": 2})),
         key(init={"weight": torch.zeros(2)}), key(init={"weight": torch.ones(2)}), key(precision=torch.bfloat16),
-        key(weighted(1.0)), key(weighted(2.0)), key(weighted(1.0, 2.0)), key(weighted(torch.zeros(2))),
-        key(weighted(torch.ones(2))), key(None, lambda model: {}),
+        key(weighted(1.0)), key(weighted(2.0)), key(weighted(1.0, 2.0)), key(weighted(1.0, more=2.0)),
+        key(weighted(torch.zeros(2, dtype=torch.bfloat16))), key(weighted(torch.zeros(2))),
+        key(weighted(torch.ones(1, 2))), key(weighted(torch.ones(2, 1))), key(None, lambda model: {}),
     }  # fmt: skip
     assert key() == key()
     before = key()
     monkeypatch.setattr(experiments, "RECIPE", experiments.RECIPE + 1)
-    assert len(others | {before, key()}) == 13
+    assert len(others | {before, key()}) == 16
 
 
 RECIPES = {

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import re
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -116,7 +117,7 @@ def main(args: argparse.Namespace) -> int:
     task, scale = "rgb-rgb", TrainConfig.scale
     network: nn.Module = Interpolation("bicubic", scale)
     if args.model != "bicubic":
-        network, config = load_model(Path(args.model).expanduser(), device)
+        network, config = load_model(Path(os.path.expanduser(args.model)), device)
         task, scale = config.task, config.scale
         if config.kernel != args.kernel:
             print(f"note: {args.model} was trained on LR by {config.kernel!r}, scored here on {args.kernel!r}")

@@ -1,6 +1,7 @@
 """``python -m srlib train``: one network from photos to ``model.pt``, alone or under ``torchrun``."""
 
 import argparse
+import os
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,7 +51,7 @@ def _add(parser: argparse.ArgumentParser, name: str, hint: Any, help: str, choic
 
 def _start(file: str, config: TrainConfig) -> dict:
     """The weights of a checkpoint; UsageError where it holds another network than the config names."""
-    network, other = load_model(Path(file).expanduser())
+    network, other = load_model(Path(os.path.expanduser(file)))
     for name in ("model", "task", "scale", "options"):
         if (theirs := getattr(other, name)) != (ours := getattr(config, name)):
             raise UsageError(f"--start {file}: its {name} is {theirs!r}, here it is {ours!r}")

@@ -71,7 +71,7 @@ def open_source(source: Source, runs: str | Path, crop: str, max_bad: float, ver
             if load(target) is None:  # by now the other may have built it
                 build_store(source, crop, target, max_bad)
                 for other in target.parent.glob(f"{family}-{'[0-9a-f]' * 16}*/"):
-                    with suppress(OSError, ValueError):  # of one that was not written whole
+                    with suppress(OSError, ValueError):  # a store that was not written whole
                         if other != target and json.loads((other / RECORD).read_bytes())["folder"] == str(root):
                             shutil.rmtree(other, ignore_errors=True)
                             print(f"removed {other.name}: the folder has changed since")
@@ -178,8 +178,8 @@ def _arrays(partial: Path, rows: int, photos: int) -> list[np.memmap]:
             return arrays
     for name in (STATUS, IMAGES):  # in this order: the first vouches for the second
         (partial / name).unlink(missing_ok=True)
-    need, free = rows * 3 * SIDE**2 + (64 << 20), shutil.disk_usage(partial).free
-    if free < need:  # so that a little stays free
+    need, free = rows * 3 * SIDE**2 + (64 << 20), shutil.disk_usage(partial).free  # a little stays free
+    if free < need:
         room = f"{need / 1e6:,.0f} MB in {partial.parent}, where {free / 1e6:,.0f} MB are free"
         raise DataError(f"the store needs {room}: make room, or choose another folder by --runs (in a page: RUNS)")
     images = open_memmap(partial / IMAGES, "w+", np.uint8, (rows, 3, SIDE, SIDE))

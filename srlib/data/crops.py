@@ -24,7 +24,7 @@ def check_crop(crop: str, kind: str) -> None:
 
 
 def cut(data: bytes, kind: str, crop: str) -> dict[str, np.ndarray]:
-    """The squares of a photo, each under what is put behind the photo's name. BadPhoto or SmallPhoto."""
+    """The squares of a photo, each under what is put behind its name. Raises BadPhoto or SmallPhoto."""
     if kind == "celeba":
         face = aligned(data)
         return {"": lecture(face) if crop == "lecture" else face[:, 21 : 21 + SIDE, 1 : 1 + SIDE]}  # of 218 x 178
@@ -80,7 +80,7 @@ def detail(tile: np.ndarray) -> float:
 
 def _scales(size: tuple[int, int]) -> list[float]:
     """A half, where photos are sharp, and a quarter, which shows more of the scene, if a tile fits in, or else the
-    full size; all three of a photo of half a megapixel, which has been shrunk already."""
+    full size; all three of a photo of at most half a megapixel, which has been shrunk already."""
     fitting = [scale for scale in (0.5, 0.25, 1.0) if round(min(size) * scale) >= SIDE]
     return fitting if size[0] * size[1] <= 500_000 else fitting[:-1] or fitting
 

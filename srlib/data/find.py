@@ -120,6 +120,6 @@ def _sort(files: Files, split: Callable[[str], str], source: Source) -> Source:
 
 
 def _starts_like_photo(entry: os.DirEntry[str]) -> bool:
-    with suppress(OSError), open(entry.path if entry.is_file() else os.devnull, "rb") as file:  # pipes wait
+    with suppress(OSError), open(entry.path if entry.is_file() else os.devnull, "rb") as file:  # a pipe waits
         return MAGIC.match(file.read(12)) is not None
     return False

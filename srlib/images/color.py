@@ -12,7 +12,7 @@ _MIX = "oc,...chw->...ohw"
 def _ycbcr(limited: bool) -> Tensor:
     """``[3, 7]``, float64: the matrix from RGB to Y, Cb, Cr in [0, 1], its inverse, and what is added."""
     rows = [LUMA_WEIGHTS, (-0.299 / 1.772, -0.587 / 1.772, 0.5), (0.5, -0.587 / 1.402, -0.114 / 1.402)]
-    levels = [[219, 224, 224], [16, 128, 128]] if limited else [[255] * 3, [0, 128, 128]]  # ranges, and the zeros
+    levels = [[219, 224, 224], [16, 128, 128]] if limited else [[255] * 3, [0, 128, 128]]  # range, zero
     scale, offset = torch.tensor(levels, dtype=torch.float64)[:, :, None] / 255
     matrix = torch.tensor(rows, dtype=torch.float64) * scale
     return torch.cat([matrix, torch.linalg.inv(matrix), offset], dim=1)

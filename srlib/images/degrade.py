@@ -18,12 +18,16 @@ def placed(make: Callable[..., Tensor], args: tuple, dtype: torch.dtype, device:
     """The constant ``make(*args)`` on a device, moved there once: every copy to a GPU waits for its queue."""
     if torch.compiler.is_exporting():  # for pictures of any size, of which nothing is constant
         return make(*args).to(device=device, dtype=dtype)
-    return constant(make, args, dtype, device)
+    return _constant(make, args, dtype, device)
 
 
-def constant(*key) -> Tensor:
-    """What a compiler is told to take as it is, which it cannot be told of a function with a cache around it."""
-    return _placed(*key)
+def _constant(make: Callable[..., Tensor], args: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return _placed(make, args, dtype, device)
+
+
+# What torch.compiler.assume_constant_result does, which loads the compiler, for seconds; a function with a cache
+# around it cannot be marked so.
+_constant._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @lru_cache(maxsize=512)

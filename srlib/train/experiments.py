@@ -45,16 +45,21 @@ def experiment_key(config: TrainConfig, store: Store, precision: torch.dtype, in
     return f"{config.model}-{config.task}-{digest.hexdigest()[:12]}"
 
 
-def identity(value: Any) -> Any:
+def identity(value: Any, within: tuple = ()) -> Any:
     """What a callable does, as text: a function's source, with the numbers, texts, tensors and functions that it
     encloses or has as defaults; of any other object its ``repr``, which has to name its settings."""
     if isinstance(value, Tensor):
-        return hashlib.sha256(value.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
+        return hashlib.sha256(repr((value.dtype, value.shape, value.tolist())).encode()).hexdigest()
+    value = value.__func__ if inspect.ismethod(value) else value
     if not inspect.isfunction(value):
         return value if isinstance(value, int | float | str) else repr(value)
-    told = [*enumerate(value.__defaults__ or ()), *inspect.getclosurevars(value).nonlocals.items()]
+    if value in within:  # it calls itself
+        return value.__qualname__
+    told = [*enumerate(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).items()]
+    told += inspect.getclosurevars(value).nonlocals.items()
     kinds = int | float | str | Tensor | FunctionType  # a list, say, may change as the function runs
-    return inspect.getsource(value) + str([(name, identity(of)) for name, of in told if isinstance(of, kinds)])
+    parts = [(name, identity(of, (*within, value))) for name, of in told if isinstance(of, kinds)]
+    return inspect.getsource(value) + str(parts)
 
 
 def train_once(config: TrainConfig, store: Store, runs: Path, *, device: torch.device, precision: torch.dtype,

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from srlib.data import Batches, Store
 from srlib.device import choose_precision, exact_float32, random_state, seeded, set_random_state
 from srlib.errors import UsageError
-from srlib.images.degrade import constant
 from srlib.images.tasks import task_pair
 from srlib.models import build
 from srlib.train import ranks
@@ -124,7 +123,6 @@ class Trainer:
         self.examples: Callable = partial(task_pair, task=config.task, kernel=config.kernel, scale=config.scale)
         self.callbacks = [StopIfNotFinite(), Validate(), *callbacks]
         if compile and loss is None:  # as CUDA graphs, where there is CUDA; a critic, say, changes as it is called
-            torch.compiler.assume_constant_result(constant)  # here, since it loads the compiler, for seconds
             fast = partial(torch.compile, dynamic=False, mode="reduce-overhead")
             self.examples, self.objective = fast(self.examples), fast(self.objective)
             self.callbacks.append(NewGraphs())
