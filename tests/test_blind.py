@@ -24,7 +24,8 @@ def photos():
 
 def test_verdicts_are_open_without_answers_and_rarely_wrong():
     """That intervals hold a simulated reader's threshold, page 05 asserts itself."""
-    random, fewest = np.random.default_rng(1), blind.RULES["fewest"]
+    random, fewest, lapse = np.random.default_rng(1), blind.RULES["fewest"], blind.RULES["lapse"]
+    assert blind.chance([200, -200, 30], 30, 1) == pytest.approx([1 / 3, 1 - lapse, (4 / 3 - lapse) / 2])
     blinds = [blind.threshold(blind.simulate(-100, 1, random).answers)[1:] for _ in range(200)]
     assert [blind.verdict(*ends, TRIALS) for ends in blinds].count("seen at 30 dB") <= 10
     for low, high, answers, verdict in (

@@ -67,6 +67,7 @@ def test_a_run_writes_pages_report_results_and_environment(tiny_series, tmp_path
     assert found == {f"{n}.gain": {"value": 1.5, "unit": "dB"} for n in ("01", "02")}
     assert (environment["device"], environment["precision"], environment["seed"]) == ("cpu", "float32", 3)
     assert environment["versions"]["torch"]
+    assert [*environment["pages"]] == [*pages.NAMES[:2]]
     sentence = "02.gain: 1.50 dB, expected 9.00 dB within 0.018"
     assert environment["not_as_expected"] == [sentence], "page 05 is no part of this run"
     page = pages.read(made / f"{FIRST}.ipynb")

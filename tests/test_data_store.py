@@ -128,6 +128,7 @@ def test_killed_at_random_moments_the_store_is_the_same(tmp_path, capfd):
     assert one == other
 
 
+@pytest.mark.timeout(120)
 def test_two_processes_at_once_build_one_store(photos, tmp_path, monkeypatch):
     build_store, others = build.build_store, []
 
@@ -139,7 +140,7 @@ def test_two_processes_at_once_build_one_store(photos, tmp_path, monkeypatch):
 
     monkeypatch.setattr(build, "build_store", build_while_another_waits)
     assert len(open_store(photos, tmp_path)) == 100
-    told, _ = others[0].communicate()
+    told, _ = others[0].communicate(timeout=60)
     assert "folder, 100 photos of 176x176 (center)" in told
     assert "decoded" not in told
     assert len(stores(tmp_path)) == 1

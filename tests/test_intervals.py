@@ -23,6 +23,7 @@ def test_a_difference_is_paired():
     found = difference(photos + 0.2 + rng.normal(scale=0.01, size=(3, 30)), photos)
     assert found["decided"]
     assert found["mean"] == pytest.approx(0.2, abs=0.01)
+    assert found["low"] < found["mean"] < found["high"]
     assert not difference(photos, photos)["decided"]
     with pytest.raises(ValueError, match="equal shapes"):
         difference(photos, photos[:2])

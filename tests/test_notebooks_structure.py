@@ -81,6 +81,10 @@ def test_outputs(page):
         assert still or '<div id="moving-' not in text, "a figure that moves has one that stands in for it"
 
 
+def test_no_page_is_left_out():
+    assert sorted(path.stem for path in pages.FOLDER.glob("*.ipynb")) == [*pages.NAMES]
+
+
 def test_solutions_are_folded_when_a_page_has_been_executed():
     cells = [v4.new_code_cell(metadata={"tags": [tag], "papermill": {}}) for tag in (pages.SOLUTION, "other")]
     pages.tidy(v4.new_notebook(cells=cells))

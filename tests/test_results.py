@@ -64,6 +64,7 @@ def test_tolerances_come_from_the_spread_of_runs():
         assert tolerances[f"{name}.psnr"] == pytest.approx(5.96 * spread * (4 / 3) ** 0.5, rel=0.01)
     assert (tolerances["exact"], tolerances["zero"]) == (pytest.approx(0.002 * 26.6), results.TINY)
     assert [tolerances[key] for key in ("photos", "time", "word")] == [0, None, None]
+    assert several["02.gain"]["value"] == pytest.approx(1.6), "the mean of the runs"
     assert [once[f"02.{key}"]["tolerance"] for key in ("gain", "photos", "time")] == [0.15, 0, None]
 
 

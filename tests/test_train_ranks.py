@@ -133,6 +133,8 @@ def test_killed_and_resumed_gives_the_same_weights(tmp_path, train):
     assert train(broken, *length) == 2, "what is there is not overwritten"
     assert train(broken, *length, "--resume") == 0
     assert torch.equal(averages(whole), averages(broken))
+    (broken / "last.pt").unlink()
+    assert train(broken, *length) == 2, "nor is a finished network"
 
 
 @pytest.mark.parametrize(
@@ -143,10 +145,12 @@ def test_two_processes_equal_one(tmp_path, train, device, near):
     one, two, how = tmp_path / "one", tmp_path / "two", ("--steps", "20", "--device", device)
     assert train(one, *how) == 0
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *SRLIB[1:]]
-    run = subprocess.run([*torchrun, *words(two, *how)], **HERE)
-    assert run.returncode == 0, run.stderr
-    assert "2 process(es)" in run.stdout
-    assert run.stdout.count("wrote") == 1
+    timed = tmp_path / "timed", "--minutes", "0.02", *how[2:]  # the clock goes from card to card, too
+    for command in (words(two, *how), words(*timed))[: 1 + (device == "cuda")]:
+        run = subprocess.run([*torchrun, *command], **HERE)
+        assert run.returncode == 0, run.stderr
+        assert "2 process(es)" in run.stdout
+        assert run.stdout.count("wrote") == 1
     assert (averages(one) - averages(two)).abs().max() < near
 
 
