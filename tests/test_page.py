@@ -1,6 +1,7 @@
 """The first cell of every page: parameters checked, claims decided by budget and data, the ledger."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -34,6 +35,7 @@ def test_the_environment_overrides_the_budget_and_forces_the_precision(open_page
         monkeypatch.setenv(f"SRLIB_{name}", value)
     opened, out = open_page(budget="quick"), capsys.readouterr().out
     assert (opened.budget, opened.precision) == ("smoke", torch.bfloat16)
+    assert replace(opened, store=None).precision == torch.bfloat16, "page 03 opens its page on other photos"
     assert "SRLIB_BUDGET is set: budget 'smoke' instead of 'quick'" in out
     for name, value in (("PRECISION", "half"), ("BUDGET", "tiny")):
         monkeypatch.setenv(f"SRLIB_{name}", value)
