@@ -51,10 +51,11 @@ class Staircase:
     def answer(self, right: bool) -> None:
         """Note an answer to a picture of this ``level``, and move."""
         self.answers.append((self.level, right))
-        self.streak = self.streak + 1 if right else 0
-        if self.streak == 1 and not all(good for _, good in self.answers):
-            return
-        self.streak, turn = 0, 1 if right else -1
+        self.streak, turn = (self.streak + 1, 1) if right else (0, -1)
+        if right:
+            if self.streak < 2 and not all(good for _, good in self.answers):
+                return
+            self.streak = 0
         if turn == -self.turn:
             self.step = max(self.step / 2, RULES["steps"][1])
         self.turn = turn

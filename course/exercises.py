@@ -61,8 +61,10 @@ def predict(key: str, answer: Any, form: str | Sequence[str]) -> None:
         asked, unit = f"one of: {', '.join(form)}", ""
         taken = answer if isinstance(answer, str) and answer in form else None
     _entered[key] = taken, unit
-    said = f"{taken:g}{unit}" if isinstance(taken, float) else taken
-    print(f"not answered: put {asked}, in place of {reprlib.repr(answer)}" if taken is None else f"noted: {said}")
+    if taken is None:
+        print(f"not answered: put {asked}, in place of {reprlib.repr(answer)}")
+    else:
+        print(f"noted: {taken:g}{unit}" if isinstance(taken, float) else f"noted: {taken}")
 
 
 def reveal(key: str, truth: Any) -> None:
@@ -111,24 +113,26 @@ def check(key: str, answer: Any) -> bool:
     """Say whether an answer, a value or a function, is right, or the first property that it lacks; no solution.
     ``key`` is that of the check among ``CHECKS`` in ``course/checks/page_NN.py``, NN being what it starts with."""
     judge: Check = import_module(f"course.checks.page_{key[:2]}").CHECKS[key]
-    said = "not tried yet"
+    passed = False
     try:
-        for must, is_so in () if answer is None else judge(answer):
-            said = "right" if is_so else f"not yet: {must}"
+        if answer is None:
+            raise NotTried
+        for must, is_so in judge(answer):
             if not is_so:
-                break
-    except NotTried as reason:  # for the first question already: then nothing was tried
-        said = f"not yet: {reason}" if said == "right" else said
-    except Refused as reason:
-        said = f"not yet: {reason}"
+                raise Refused(must)
+            passed = True
+    except (NotTried, Refused) as reason:
+        untried = isinstance(reason, NotTried) and not passed
+        print(f"{key}: not tried yet" if untried else f"{key}: not yet: {reason}")
+        return False
     except Exception as error:  # a mistake in the reader's function: show that, not the lines of the check
         trace = error.__traceback__
         while trace and trace.tb_frame.f_code is not ask.__code__:
             trace = trace.tb_next
         error.__traceback__ = trace.tb_next if trace else error.__traceback__
         raise
-    print(f"{key}: {said}")
-    return said == "right"
+    print(f"{key}: right")
+    return True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -145,8 +145,10 @@ def test_two_processes_equal_one(tmp_path, train, device, near):
     one, two, how = tmp_path / "one", tmp_path / "two", ("--steps", "20", "--device", device)
     assert train(one, *how) == 0
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *SRLIB[1:]]
-    timed = tmp_path / "timed", "--minutes", "0.02", *how[2:]  # the clock goes from card to card, too
-    for command in (words(two, *how), words(*timed))[: 1 + (device == "cuda")]:
+    commands = [words(two, *how)]
+    if device == "cuda":  # the clock goes from card to card, too
+        commands.append(words(tmp_path / "timed", "--minutes", "0.02", "--device", device))
+    for command in commands:
         run = subprocess.run([*torchrun, *command], **HERE)
         assert run.returncode == 0, run.stderr
         assert "2 process(es)" in run.stdout

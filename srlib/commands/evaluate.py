@@ -33,7 +33,7 @@ CHANNELS = ("rgb", "y", "gray")  # what has PSNR and MSE in a report
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("model", metavar="FILE|bicubic", help="a model.pt of srlib train, or bicubic")
+    add("model", metavar="FILE|bicubic", type=os.path.expanduser, help="a model.pt of srlib train, or bicubic")
     add("--data", default="sample", help="sample, or a folder of photos")
     add("--split", default="test", choices=("val", "test"))
     add("--pairs", nargs=2, metavar=("HR_FOLDER", "LR_FOLDER"), help="whole images and their LR instead of --data")
@@ -117,7 +117,7 @@ def main(args: argparse.Namespace) -> int:
     task, scale = "rgb-rgb", TrainConfig.scale
     network: nn.Module = Interpolation("bicubic", scale)
     if args.model != "bicubic":
-        network, config = load_model(Path(os.path.expanduser(args.model)), device)
+        network, config = load_model(Path(args.model), device)
         task, scale = config.task, config.scale
         if config.kernel != args.kernel:
             print(f"note: {args.model} was trained on LR by {config.kernel!r}, scored here on {args.kernel!r}")

@@ -34,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--data", default="sample", help="sample, or a folder of photos")
     add("--out", required=True, metavar="DIR", help="folder for last.pt, model.pt and history.json")
-    add("--start", metavar="FILE", help="start from the weights of this model.pt, of the same network")
+    start = "start from the weights of this model.pt, of the same network"
+    add("--start", metavar="FILE", type=os.path.expanduser, help=start)
     add("--resume", action="store_true", help="go on from OUT/last.pt")
     add("--save-every", type=float, default=15, metavar="SECONDS", help="between two last.pt (default 15)")
     add("--device", default="auto", help="auto, cpu, cuda or mps")
@@ -51,7 +52,7 @@ def _add(parser: argparse.ArgumentParser, name: str, hint: Any, help: str, choic
 
 def _start(file: str, config: TrainConfig) -> dict:
     """The weights of a checkpoint; UsageError where it holds another network than the config names."""
-    network, other = load_model(Path(os.path.expanduser(file)))
+    network, other = load_model(Path(file))
     for name in ("model", "task", "scale", "options"):
         if (theirs := getattr(other, name)) != (ours := getattr(config, name)):
             raise UsageError(f"--start {file}: its {name} is {theirs!r}, here it is {ours!r}")
