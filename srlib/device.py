@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,13 +47,20 @@ def choose_precision(device: torch.device, wanted: str = "auto") -> tuple[torch.
 def exact_float32() -> Iterator[None]:
     """float32 without TF32, to which cuDNN rounds convolutions (10 bits of mantissa) unasked: what is measured
     inside is comparable between a GPU and a CPU."""
-    cudnn, cublas = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = cudnn.allow_tf32, cublas.allow_tf32
+    cudnn: Any = torch.backends.cudnn
+    places, name = [cudnn, torch.backends.cuda.matmul], "allow_tf32"
     try:
-        cudnn.allow_tf32 = cublas.allow_tf32 = False
+        before = [getattr(place, name) for place in places]
+    except RuntimeError:  # PyTorch, once somebody has set fp32_precision, which will replace allow_tf32
+        places, name = [cudnn.conv, cudnn.rnn, torch.backends.cuda.matmul], "fp32_precision"
+        before = [getattr(place, name) for place in places]
+    try:
+        for place in places:
+            setattr(place, name, {"allow_tf32": False, "fp32_precision": "ieee"}[name])
         yield
     finally:
-        cudnn.allow_tf32, cublas.allow_tf32 = before
+        for place, value in zip(places, before):
+            setattr(place, name, value)
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:

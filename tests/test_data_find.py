@@ -78,13 +78,14 @@ def test_a_folder_is_searched_recursively_linked_ones_once_and_the_rest_is_count
     for name in ("b.JPG", "a/c.png", "a/b/d.jpeg", ".hidden.jpg", "__MACOSX/._b.jpg"):
         saved(tmp_path / name)
     (tmp_path / "a" / "film.mov").write_bytes(bytes(100))
+    (tmp_path / "a" / "raw.nef").write_bytes(b"II*\0" + bytes(100))  # begins as a TIFF does
     if os.name != "nt":  # where links need special rights
         (tmp_path / "loop").symlink_to(tmp_path)
         (tmp_path / "a" / "b" / "loop").symlink_to(tmp_path / "a" / "b")
     source = find_source(tmp_path)
     assert source.kind == "folder"
     assert [photo.path for photo in source.photos] == ["a/b/d.jpeg", "a/c.png", "b.JPG"]
-    assert source.other == {".mov": 1, ".jpg": 1}
+    assert source.other == {".mov": 1, ".nef": 1, ".jpg": 1}
 
 
 def test_splits_are_80_10_10_and_never_change():

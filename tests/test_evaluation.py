@@ -12,6 +12,7 @@ from torch import nn
 
 from srlib import models
 from srlib.commands import main
+from srlib.device import exact_float32
 from srlib.images.color import to_gray
 from srlib.images.tasks import pair
 from srlib.measure import evaluation, grids, library, metrics
@@ -61,6 +62,18 @@ def test_measuring_is_exact_float32_in_eval_mode_and_leaves_no_trace(measure, ph
         cublas.allow_tf32 = False
     assert seen == {(False, False, False, False)}
     assert (model.training, model[0].training) == (True, False)
+
+
+def test_who_uses_the_newer_switch_of_tf32_has_exact_float32_too():
+    switches = torch.backends.cudnn.conv, torch.backends.cudnn.rnn, torch.backends.cuda.matmul
+    before = [switch.fp32_precision for switch in switches]
+    try:
+        switches[2].fp32_precision = "tf32"
+        with exact_float32(), exact_float32():
+            assert [switch.fp32_precision for switch in switches] == ["ieee"] * 3
+        assert [switch.fp32_precision for switch in switches] == [*before[:2], "tf32"]
+    finally:
+        switches[2].fp32_precision = before[2]
 
 
 @pytest.fixture

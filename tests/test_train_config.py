@@ -44,6 +44,7 @@ def test_every_field_and_every_option_of_a_network_is_an_option_of_train():
         ("--steps 6 --minutes 1", "give steps or minutes"),
         ("--patch 30", "patch (--patch): need a multiple of the scale 4, got 30"),
         ("--late-patch 90", "late_patch (--late-patch): need a multiple of the scale 4"),
+        ("--patch 8 --loss ssim", "patch (--patch): the loss ssim needs at least 11, got 8"),
         ("--scale 3 --patch 48", "scale (--scale): photos have 176 pixels a side, no multiple of 3"),
         ("--width 1", "width (--width): need a whole number at least 2, got 1"),
         ("--seed 9223372036854775808", "seed (--seed): need a whole number at least 0"),

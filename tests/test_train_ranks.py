@@ -156,6 +156,12 @@ def test_two_processes_equal_one(tmp_path, train, device, near):
     assert (averages(one) - averages(two)).abs().max() < near
 
 
+def test_processes_that_find_different_photos_are_stopped(tmp_path, train, monkeypatch, capsys):
+    monkeypatch.setattr(ranks, "gather", lambda value: [value, object()])
+    assert train(tmp_path) == 2
+    assert "--data sample: the processes find different photos there" in capsys.readouterr().err
+
+
 def test_the_process_that_stays_says_that_the_other_has_ended(tmp_path, start_pair):
     """Two processes without a launcher that would end both: the survivor sees a lost connection."""
     last = tmp_path / "two" / "last.pt"

@@ -33,9 +33,9 @@ def dispatch(prog: str, about: str, commands: dict[str, tuple[str, str]], argv: 
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return import_module(commands[args.command][0]).main(args)
-    except (UsageError, DataError) as error:
+    except (UsageError, DataError, MemoryError) as error:
         usage = isinstance(error, UsageError)
-        print(f"{'error' if usage else 'failed'}: {error}", file=sys.stderr)
+        print(f"{'error' if usage else 'failed'}: {str(error) or 'memory is full'}", file=sys.stderr)
         return 2 if usage else 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

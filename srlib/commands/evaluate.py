@@ -119,7 +119,7 @@ def main(args: argparse.Namespace) -> int:
     if args.model != "bicubic":
         network, config = load_model(Path(args.model), device)
         task, scale = config.task, config.scale
-        if config.kernel != args.kernel:
+        if config.kernel != args.kernel and not args.pairs:
             print(f"note: {args.model} was trained on LR by {config.kernel!r}, scored here on {args.kernel!r}")
     if args.per_channel:
         if task != "gray-gray":

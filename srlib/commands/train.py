@@ -85,6 +85,8 @@ def main(args: argparse.Namespace) -> int:
     try:
         precision, reason = ranks.gather(choose_precision(device, args.precision))[0]  # one for all
         store = open_store(args.data, args.runs, config.crop)
+        if len(set(ranks.gather(store.fingerprint))) > 1:
+            raise UsageError(f"--data {args.data}: the processes find different photos there")
         long = (config.steps or 0) >= 2000 or (config.minutes or 0) >= 5
         able = find_spec("triton") is not None and torch.__version__ >= "2.15"  # 2.11 fails on a tied head
         pays = device.type == "cuda" and able and long  # compiling takes half a minute

@@ -38,7 +38,7 @@ def opened(data: bytes) -> Iterator[Image.Image]:
                 raise BadPhoto(f"{image.width}x{image.height}, {limit}")
             with _one_large if pixels > LARGE else nullcontext():
                 yield image
-    except BadPhoto:
+    except (BadPhoto, MemoryError):
         raise
     except UnidentifiedImageError:
         heic = data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc")

@@ -17,10 +17,11 @@ from srlib.data.store import SPLITS
 from srlib.errors import UsageError
 from srlib.files import printable
 
-# Extensions that promise a photo. A file with another one is a photo all the same if its first bytes say so.
+# Extensions that promise a photo. A file with another one is a photo all the same if its first bytes say so, those
+# of TIFF apart, with which most cameras' raw files begin too.
 PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".jp2", ".avif",
             ".ppm", ".pgm", ".pbm", ".heic", ".heif", ".tga")  # fmt: skip
-MAGIC = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n|GIF8|II\*\0|MM\0\*|P[56]\n|RIFF....WEBP", re.DOTALL)
+MAGIC = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n|GIF8|P[56]\n|RIFF....WEBP", re.DOTALL)
 Files = Mapping[str, os.DirEntry[str]]  # by their paths relative to a folder, with /
 
 

@@ -12,7 +12,7 @@ from srlib.images.tasks import DEGRADATIONS, TASKS
 from srlib.models.bodies import BODIES
 from srlib.models.heads import HEADS, INITIALISATIONS
 from srlib.models.networks import MODELS, upscaler
-from srlib.train.losses import LOSSES
+from srlib.train.losses import LEAST_SIDE, LOSSES
 
 SCHEDULES = ("cosine", "exponential", "constant")
 OPTIMISERS = ("adam", "muon")
@@ -76,6 +76,8 @@ class TrainConfig:
         for name in ("patch", "late_patch"):
             if (side := getattr(self, name)) % self.scale:
                 raise UsageError(f"{_option(name)}: need a multiple of the scale {self.scale}, got {side}")
+            if 0 < side < (least := LEAST_SIDE.get(self.loss, 1)):
+                raise UsageError(f"{_option(name)}: the loss {self.loss} needs at least {least}, got {side}")
 
 
 def _option(name: str) -> str:

@@ -53,6 +53,7 @@ LOSSES: dict[str, Loss] = {
     "lpips": lpips_loss,
     "perceptual": perceptual_loss,
 }
+LEAST_SIDE = {"ssim": 11, "lpips": 32, "perceptual": 32}  # pixels, for their windows and poolings
 
 
 class Detail(nn.Module):
