@@ -8,7 +8,7 @@ from srlib.images.color import to_gray
 from srlib.images.degrade import degrade, upsample
 from srlib.measure import grids
 from srlib.measure.grids import add_grid, line_excess
-from srlib.models import Interpolation, TiedConv2d
+from srlib.models import Interpolation
 
 
 def rms(values):
@@ -60,14 +60,3 @@ def test_a_grid_on_photos_gives_its_size_back_and_what_is_no_grid_stays_quiet(sa
     assert none < half < one < two < four
     assert one > 6
     assert four - two == pytest.approx(6, abs=1)  # twice the amplitude is 6.02 dB
-
-
-@pytest.mark.parametrize("order", [0, 1])
-def test_order_1_keeps_ramps_and_order_0_does_not(order):
-    ramp = (torch.arange(12.0)[:, None] - 2 * torch.arange(12.0))[None, None].double()
-    for scale, kernel in ((2, 3), (3, 5), (4, 3), (4, 5)):
-        head, inner = TiedConv2d(1, 1, scale, kernel, order).double(), slice(3 * scale, -3 * scale)
-        nn.init.normal_(head.weight)
-        out = nn.functional.pixel_shuffle(head(ramp).detach(), scale)[..., inner, inner]
-        uneven = max(float(steps.max() - steps.min()) for steps in (out.diff(dim=2), out.diff(dim=3)))
-        assert (uneven < 1e-10) == (order == 1)
