@@ -1,4 +1,4 @@
-"""PSNR and SSIM against scikit-image; the metrics of the library, each against a second implementation.
+"""PSNR and SSIM against scikit-image; the library's metrics against second implementations; losses against both.
 
 Of four the library itself has a slow float64 transcription of the paper or of the authors' code, which shares
 nothing with the fast one; the other two are written here."""
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from frame_analytics import reference
-from scipy.signal import convolve2d, fftconvolve
+from scipy.ndimage import convolve, gaussian_filter
 from skimage.color import rgb2ycbcr, rgb2yuv
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
@@ -19,6 +19,7 @@ from srlib.images.degrade import upsample
 from srlib.images.tasks import pair
 from srlib.measure import metrics
 from srlib.measure.library import LIBRARY_METRICS, lpips
+from srlib.train import losses
 
 PLAIN = {"crop_border": 0, "channels": "as-is"}
 PSNR, SSIM = partial(metrics.psnr, **PLAIN, average="images"), partial(metrics.ssim, **PLAIN)
@@ -98,11 +99,8 @@ def test_pictures_of_other_shapes_are_refused(small, metric):
 def haarpsi(target: np.ndarray, output: np.ndarray, peak: float) -> float:
     """Reisenhofer et al. 2018, section 2, colour version, after its authors' published listing."""
     c, alpha, box = 30, 4.2, np.full((2, 2), 0.25)
+    same = partial(convolve, mode="constant")  # begins where MATLAB's "same" does
     to_yiq = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
-
-    def same(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-        first = len(kernel) // 2  # where MATLAB's "same" begins; SciPy's begins one pixel earlier
-        return convolve2d(x, kernel)[first:, first:][: x.shape[0], : x.shape[1]]
 
     def coefficients(x: np.ndarray) -> list[np.ndarray]:
         """Across and down at three scales, then both chroma planes."""
@@ -122,12 +120,12 @@ def haarpsi(target: np.ndarray, output: np.ndarray, peak: float) -> float:
 def vif(x: np.ndarray, y: np.ndarray, _: float) -> float:
     """Sheikh and Bovik 2006, in the pixel domain as in their released ``vifp_mscale``."""
     noise, above, below = 2.0, 0.0, 0.0
-    for n in (17, 9, 5, 3):
-        taps = np.exp(-((np.arange(n) - n // 2) ** 2) / (2 * (n / 5) ** 2))
-        window = np.outer(taps, taps) / taps.sum() ** 2
-        if n < 17:
-            x, y = (fftconvolve(z, window, "valid")[::2, ::2] for z in (x, y))
-        mx, my, xx, yy, xy = (fftconvolve(z, window, "valid") for z in (x, y, x * x, y * y, x * y))
+    for radius in (8, 4, 2, 1):
+        sigma, inner = (2 * radius + 1) / 5, slice(radius, -radius)
+        blurred = partial(gaussian_filter, sigma=sigma, radius=radius)
+        if radius < 8:
+            x, y = (blurred(z)[inner, inner][::2, ::2] for z in (x, y))
+        mx, my, xx, yy, xy = (blurred(z)[inner, inner] for z in (x, y, x * x, y * y, x * y))
         sx, sy, sxy = (xx - mx**2).clip(0), (yy - my**2).clip(0), xy - mx * my
         nothing = (np.minimum(sx, sy) < 1e-10) | (sxy < 0)
         gain = np.where(nothing, 0, sxy / (sx + 1e-10))
@@ -170,3 +168,42 @@ def test_patch_distance_is_a_distance_between_distributions(photos):
     assert bool((mirrored < 0.5 * metrics.patch_distance(output, target)).all())
     dimmed = metrics.patch_distance(0.5 * target + 0.2, 0.5 * target)
     assert dimmed.abs().max() < 1e-4, "brightness is not texture"
+
+
+def test_losses_equal_the_metrics_of_their_name(small):
+    output, target = small
+    error = output - target
+    luma = 0.299 * error[:, 0] + 0.587 * error[:, 1] + 0.114 * error[:, 2]
+    mse, distance = metrics.mse(*small, **PLAIN), lpips(*small)
+    wanted = {
+        "mse": mse.mean(),
+        "l1": error.abs().mean(),
+        "charbonnier": (error**2 + 1e-6).sqrt().mean(),
+        "luma": ((error**2 + 1e-6).sqrt().mean() + 2 * (luma**2 + 1e-6).sqrt().mean()) / 3,
+        "ssim": 1 - SSIM(*small).mean(),
+        "lpips": distance.mean(),
+        "perceptual": (mse + 0.003 * distance).mean(),
+    }
+    for name, loss in losses.LOSSES.items():
+        assert float(loss(*small)) == pytest.approx(float(wanted[name]), abs=1e-5), name
+    gray = output[:, :1], target[:, :1]
+    assert losses.luma_loss(*gray) == losses.charbonnier_loss(*gray)
+
+
+def test_the_discriminator_learns_by_itself_alone_and_repeatably(small):
+    output, target = (x.float() for x in small)
+    output.requires_grad_()
+    before = torch.get_rng_state()
+    loss, other = (losses.Adversarial(1.0, 3e-3, seed=3) for _ in "ab")
+    value = loss(output, target)
+    assert value == other(output, target)
+    assert torch.equal(torch.get_rng_state(), before), "the random state is left alone"
+    gradients = [p.grad.clone() for p in loss.judge.parameters()]  # of the discriminator's own step
+    value.backward()
+    assert output.grad.abs().sum() > 0
+    assert all(torch.equal(p.grad, own) for p, own in zip(loss.judge.parameters(), gradients))
+    for _ in range(39):
+        loss(output, target)
+    assert loss.judge(target).sigmoid().mean() > 0.6
+    assert loss.judge(output).sigmoid().mean() < 0.4
+    assert repr(loss) == "Adversarial(1.0, 0.003, 32, 3)", "of which the key of an experiment is made"
