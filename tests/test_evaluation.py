@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,8 +16,9 @@ from srlib.commands import main
 from srlib.images.color import to_gray
 from srlib.images.tasks import pair
 from srlib.measure import evaluation, grids, library, metrics
+from srlib.upscale import upscale
 
-HOW = {"kernel": "bicubic", "scale": 4, "device": torch.device("cpu")}
+HOW = {"task": "rgb-rgb", "kernel": "bicubic", "scale": 4, "device": torch.device("cpu")}
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,7 @@ def photos(sample):
 
 def test_scores_are_those_of_the_metrics_whatever_is_scored_beside(photos):
     many = photos.repeat(5, 1, 1, 1)  # more than one pass
-    whole = evaluation.evaluate(models.Interpolation(), many, "rgb-rgb", **HOW, crop_border=4, perceptual=True)
+    whole = evaluation.evaluate(models.Interpolation(), many, **HOW, crop_border=4, perceptual=True)
     lr, hr = pair(photos, "bicubic", 4)
     output = models.Interpolation()(lr)
     wanted = {"lpips": library.lpips(output, hr)}
@@ -40,26 +42,35 @@ def test_scores_are_those_of_the_metrics_whatever_is_scored_beside(photos):
         assert whole[name].dtype == np.float64
         np.testing.assert_allclose(whole[name], values.repeat(5), rtol=1e-5, err_msg=name)
     mean = metrics.psnr(output, hr, crop_border=0, channels="as-is", average="images")
-    assert evaluation.mean_psnr(models.Interpolation(), photos, "rgb-rgb", **HOW) == pytest.approx(float(mean))
+    assert evaluation.mean_psnr(models.Interpolation(), photos, **HOW) == pytest.approx(float(mean))
     gray = evaluation.score(to_gray(hr), to_gray(hr))
     assert set(gray) == {"mse", "psnr", "ssim"}
     assert torch.isinf(gray["psnr"]).all()
 
 
-@pytest.mark.parametrize("measure", [evaluation.evaluate, evaluation.mean_psnr, evaluation.run_model, None])
-def test_measuring_is_exact_float32_in_eval_mode_and_leaves_no_trace(measure, photos):
-    cudnn, cublas, seen = torch.backends.cudnn, torch.backends.cuda.matmul, set()
+@pytest.mark.parametrize(
+    "use",
+    [
+        partial(evaluation.evaluate, **HOW),
+        partial(evaluation.mean_psnr, **HOW),
+        partial(evaluation.run_model, **HOW),
+        lambda model, _: grids.ripple(model, 3, 4),
+        lambda model, photos: upscale(photos / 255, model, device="cpu"),
+    ],
+)
+def test_networks_are_used_in_exact_float32_in_eval_mode_and_without_a_trace(use, photos):
+    cudnn, cublas, seen = torch.backends.cudnn, torch.backends.cuda.matmul, []
     model = nn.Sequential(nn.Dropout().eval(), models.Interpolation())
     model.register_forward_hook(
-        lambda *_: seen.add((cudnn.allow_tf32, cublas.allow_tf32, model.training, torch.is_grad_enabled()))
+        lambda used, *_: seen.append((cudnn.allow_tf32, cublas.allow_tf32, used.training, torch.is_grad_enabled()))
     )
     cublas.allow_tf32 = True
     try:
-        measure(model, photos, "rgb-rgb", **HOW) if measure else grids.ripple(model, 3, 4)
+        use(model, photos)
         assert (cudnn.allow_tf32, cublas.allow_tf32) == (True, True)
     finally:
         cublas.allow_tf32 = False
-    assert seen == {(False, False, False, False)}
+    assert seen[-1] == (False, False, False, False)
     assert (model.training, model[0].training) == (True, False)
 
 

@@ -1,4 +1,5 @@
-"""PSNR and SSIM against scikit-image; the library's metrics against second implementations; losses against both.
+"""PSNR and SSIM against scikit-image; the library's metrics against second implementations; losses against both;
+the meters of grids, calibrated: they give back what was put in and stay quiet about what is no grid.
 
 Of four the library itself has a slow float64 transcription of the paper or of the authors' code, which shares
 nothing with the fast one; the other two are written here."""
@@ -13,12 +14,15 @@ from frame_analytics import reference
 from scipy.ndimage import convolve, gaussian_filter
 from skimage.color import rgb2ycbcr, rgb2yuv
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from torch import nn
 
 from srlib.images.color import to_gray, to_ycbcr
-from srlib.images.degrade import upsample
+from srlib.images.degrade import degrade, upsample
 from srlib.images.tasks import pair
-from srlib.measure import metrics
+from srlib.measure import grids, metrics
+from srlib.measure.grids import add_grid, line_excess
 from srlib.measure.library import LIBRARY_METRICS, lpips
+from srlib.models import Interpolation
 from srlib.train import losses
 
 PLAIN = {"crop_border": 0, "channels": "as-is"}
@@ -74,19 +78,23 @@ def test_averages_clamp_peak_and_chroma(small):
 
 
 @pytest.mark.parametrize(
-    ("metric", "change", "message"),
+    ("call", "message"),
     [
-        (PSNR, {"channels": "luma"}, "unknown channels 'luma': choose from as-is"),
-        (PSNR, {"average": "median"}, "unknown average 'median'"),
-        (PSNR, {"crop_border": 20}, r"crop_border 20 leaves nothing of \(48, 40\) pixels"),
-        (PSNR, {"crop_border": -1}, "crop_border -1"),
-        (PSNR, {"max_value": "image", "average": "mse"}, "use average='images'"),
-        (SSIM, {"window": "box"}, "unknown window 'box'"),
+        (lambda x: PSNR(x, x, channels="luma"), "unknown channels 'luma': choose from as-is"),
+        (lambda x: PSNR(x, x, average="median"), "unknown average 'median'"),
+        (lambda x: PSNR(x, x, crop_border=20), r"crop_border 20 leaves nothing of \(48, 40\) pixels"),
+        (lambda x: PSNR(x, x, crop_border=-1), "crop_border -1"),
+        (lambda x: PSNR(x, x, max_value="image", average="mse"), "use average='images'"),
+        (lambda x: SSIM(x, x, window="box"), "unknown window 'box'"),
+        (lambda x: grids.phases(x, 3), "3 does not divide"),
+        (lambda x: grids.ripple(Interpolation(), 1, 4, margin=12), "margin of 12 leaves nothing of 24 LR pixels"),
+        (lambda x: line_excess(x[..., :42, :], 4), "multiples of 4"),
+        (lambda x: line_excess(x[..., :28, :], 4), "at least 32"),
     ],
 )
-def test_wrong_options_are_named(small, metric, change, message):
+def test_what_cannot_be_measured_is_named(call, message):
     with pytest.raises(ValueError, match=message):
-        metric(*small, **change)
+        call(torch.zeros(1, 3, 48, 40))
 
 
 @pytest.mark.parametrize("metric", [PSNR, SSIM, metrics.patch_distance, lpips])
@@ -207,3 +215,40 @@ def test_the_discriminator_learns_by_itself_alone_and_repeatably(small):
     assert loss.judge(target).sigmoid().mean() > 0.6
     assert loss.judge(output).sigmoid().mean() < 0.4
     assert repr(loss) == "Adversarial(1.0, 0.003, 32, 3)", "of which the key of an experiment is made"
+
+
+def rms(values):
+    return float(values.square().mean().sqrt())
+
+
+def test_phases_of_a_grid_and_their_error():
+    x = torch.arange(64.0).reshape(1, 1, 8, 8)
+    assert torch.equal(grids.phases(x, 4)[0, 0, 1 * 4 + 2], x[0, 0, 1::4, 2::4])
+    flat = torch.full((1, 1, 32, 32), 0.5, dtype=torch.float64)
+    pattern = grids.phase_pattern(add_grid(flat, 4, 2.0), 4)
+    assert float(pattern.mean()) == pytest.approx(0, abs=1e-12)
+    assert 255 * rms(pattern) == pytest.approx(2, abs=1e-9)
+    output = flat.clone()
+    output[..., 1::4, 2::4] += 0.1
+    error = grids.phase_error(output, flat, 4)
+    assert float(error[1, 2]) == pytest.approx(20, abs=1e-4)
+    assert torch.isinf(error).sum() == 15
+
+
+def test_a_grid_on_photos_gives_its_size_back_and_what_is_no_grid_stays_quiet(sample):
+    photos = to_gray(torch.cat([sample.tensor("val"), sample.tensor("test")]).double() / 255)
+    for levels in (1.0, 2.0, 8.0):
+        assert rms(grids.grid_levels(add_grid(photos, 4, levels), 4)) == pytest.approx(levels, abs=0.2)
+    noise = torch.randn(photos.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 8 / 255
+    blurred = nn.functional.avg_pool2d(photos, 5, stride=1)[..., 2:-2, 2:-2]
+    for picture in (photos, photos + noise, noise, blurred):
+        assert float(line_excess(picture[..., :168, :168], 4).mean()) < 1
+    assert float(grids.power_spectrum(noise).mean()) == pytest.approx((8 / 255) ** 2, rel=0.05)
+    small = degrade(photos, "bicubic", 4, round_lr=True)
+    for smooth in ("bilinear", "bicubic"):
+        assert float(line_excess(upsample(small, 4, smooth), 4).mean()) < -10
+    none, half, one, two, four = (float(line_excess(add_grid(photos, 4, n), 4).mean()) for n in (0, 0.5, 1, 2, 4))
+    assert none == pytest.approx(-0.9, abs=0.6)
+    assert none < half < one < two < four
+    assert one > 6
+    assert four - two == pytest.approx(6, abs=1)  # twice the amplitude is 6.02 dB

@@ -52,14 +52,6 @@ def test_tiled_equals_one_pass(kind):
         assert np.abs(enlarger.array(pixels).astype(int) - np.rint(255 * whole)).max() <= 1
 
 
-def test_photos_are_enlarged_in_exact_float32():
-    allowed, model = [], models.Interpolation()
-    model.register_forward_hook(lambda *_: allowed.append(torch.backends.cudnn.allow_tf32))
-    upscale(noise(8, 8, 3), model)
-    assert allowed[-1] is False
-    assert torch.backends.cudnn.allow_tf32
-
-
 def test_images_arrays_and_tensors_come_back_as_what_they_were():
     model = network().train()
     for mode in ("L", "LA", "RGB", "RGBA", "I;16"):
