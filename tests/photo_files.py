@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import nn
 
 from srlib import models
@@ -60,6 +60,16 @@ def saved(path: Path | str, size: tuple[int, int] = (12, 10), repeat: int = 1, *
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.tile(smooth(*size), (repeat, repeat, 1))).save(path, **options)
     return path
+
+
+def exif_with(orientation: int, note: bytes = b"") -> bytes:
+    """Of a camera that was held so."""
+    exif, tags = Image.Exif(), ExifTags.Base
+    exif.update({tags.Orientation: orientation, tags.Make: "Camera"})
+    exif[ExifTags.IFD.Exif] = {tags.DateTimeOriginal: "2024:02:29 12:00:00", tags.ExifImageWidth: 24}
+    exif[ExifTags.IFD.Exif] |= {tags.ExifImageHeight: 16, tags.MakerNote: note}
+    exif[ExifTags.IFD.GPSInfo] = {ExifTags.GPS.GPSLatitudeRef: "N"}
+    return exif.tobytes()
 
 
 # three of the photos that the partition file lists

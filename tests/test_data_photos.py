@@ -9,7 +9,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
-from photo_files import PRESENT, faces, noise, partition, picture, saved, smooth
+from photo_files import PRESENT, exif_with, faces, noise, partition, picture, saved, smooth
 from PIL import Image
 from torch.nn import functional
 
@@ -29,12 +29,6 @@ def encoded(image, kind, **options):
 
 def photo(width=240, height=200):
     return Image.fromarray(smooth(width, height))
-
-
-def turned_by(orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    return exif
 
 
 def assert_cut(data, wanted, levels, kind="folder", crop="center"):
@@ -75,7 +69,7 @@ READ = {
 for orientation, turned in enumerate([0, 3, 1, 5, 2, 6, 4], start=2):
     stored = photo().transpose(Image.Transpose(turned))  # what the camera did
     for kind, options in (("JPEG", JPEG), ("PNG", {}), ("TIFF", {})):
-        data = encoded(stored, kind, exif=turned_by(orientation), **options)
+        data = encoded(stored, kind, exif=exif_with(orientation), **options)
         READ[f"{kind} turned {orientation}"] = data, photo(), 4
 
 
@@ -145,7 +139,7 @@ def test_tiles_of_a_folder(tmp_path):
     for width, height in TILES:
         noisy[width, height] = Image.fromarray(noise(height, width, 3))
         noisy[width, height].save(tmp_path / f"{width}x{height}.png")
-    noisy[1400, 400].transpose(Image.Transpose.ROTATE_90).save(tmp_path / "1400x400.png", exif=turned_by(6))
+    noisy[1400, 400].transpose(Image.Transpose.ROTATE_90).save(tmp_path / "1400x400.png", exif=exif_with(6))
     (tmp_path / "broken.jpg").write_bytes(encoded(noisy[500, 400], "JPEG")[:9000])
     Image.new("RGB", (190, 190), "gray").save(tmp_path / "sky.png")
     store = open_store(tmp_path, tmp_path / "runs", "tiles", max_bad=20)
@@ -162,7 +156,7 @@ def test_tiles_of_a_folder(tmp_path):
                 tile = store.images[store.names.index(name)].transpose(1, 2, 0)
                 assert (tile == small[y : y + 176, x : x + 176]).all()
     assert not split, "no other tiles"
-    noisy[1500, 1000].save(turned := tmp_path / "turned.tif", exif=turned_by(6))  # Pillow tells its turned size
+    noisy[1500, 1000].save(turned := tmp_path / "turned.tif", exif=exif_with(6))  # Pillow tells its turned size
     assert planned(turned) == [*cut(turned.read_bytes(), "folder", "tiles")]
 
 

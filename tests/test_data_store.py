@@ -213,13 +213,13 @@ def test_files_that_change_or_go_meanwhile(photos, tmp_path):
 def test_odd_files_and_names(photos, tmp_path, capsys):
     opened = partial(open_store, photos, tmp_path, max_bad=50)
     before = opened()
-    (photos / "000003.jpg").chmod(0o600)
-    (photos / "gone.jpg").symlink_to(photos / "nowhere.jpg")
-    os.mkfifo(photos / "pipe.jpg")
+    (photos / "000003.jpg").chmod(0o400)
     after = opened()
     assert after.images.filename != before.images.filename, "a permission that was granted is noticed"
     assert after.fingerprint == before.fingerprint
-    assert after.bad == {"gone.jpg": "a link to nothing", "pipe.jpg": "neither a file nor a folder"}
+    (photos / "gone.jpg").symlink_to(photos / "nowhere.jpg")
+    os.mkfifo(photos / "pipe.jpg")
+    assert opened().bad == {"gone.jpg": "a link to nothing", "pipe.jpg": "neither a file nor a folder"}
     name = os.fsdecode(b"caf\xe9")  # no UTF-8
     saved(photos / f"{name}.png", size=(222, 200))
     (photos / f"{name}-bad.png").write_bytes(b"")

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from photo_files import save_checkpoint
+from photo_files import exif_with, save_checkpoint
 from PIL import Image
 from torch import nn
 
@@ -106,11 +106,12 @@ def test_the_command_scores_pairs_read_as_photos_are_with_gray_ones_among_them(t
     lr, hr = pair(photos[:2, :, :, :160], "bicubic", 4)
     small, large = ((255 * x).round().byte().permute(0, 2, 3, 1).numpy() for x in (lr, hr))
     files = {"hr/a_HR": np.rot90(large[0]), "lr/ax4": small[0], "lr/bx4": small[1, ..., 1]}
-    files["hr/b_HR"], turn = large[1, ..., 1].astype(np.uint16) * 257, Image.Exif()
-    turn[0x0112] = 6
+    files["hr/b_HR"] = large[1, ..., 1].astype(np.uint16) * 257
     for name, pixels in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        Image.fromarray(pixels.copy()).save(tmp_path / f"{name}.png", exif=turn if name == "hr/a_HR" else None)
+        Image.fromarray(pixels.copy()).save(
+            tmp_path / f"{name}.png", exif=exif_with(6) if name == "hr/a_HR" else None
+        )
     hr_folder, lr_folder = folders = tmp_path / "hr", tmp_path / "lr"
 
     content = evaluate("bicubic", "--pairs", *folders)
