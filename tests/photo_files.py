@@ -28,11 +28,11 @@ def smooth(width: int, height: int) -> np.ndarray:
 def picture(mode: str, pixels: np.ndarray) -> Image.Image:
     """RGB pixels as an image of any mode; alpha is the red channel."""
     image = Image.fromarray(pixels)
-    gray, red = np.asarray(image.convert("L")), Image.fromarray(np.ascontiguousarray(pixels[..., 0]))
     if mode in ("LA", "RGBA"):
-        return Image.merge(mode, (*image.convert(mode[:-1]).split(), red))
-    deep = {"I;16": lambda: gray.astype(np.uint16) * 257, "F": lambda: gray.astype(np.float32) / 255}
-    return Image.fromarray(deep[mode]()) if mode in deep else image.convert(mode)
+        return Image.merge(mode, (*image.convert(mode[:-1]).split(), image.getchannel("R")))
+    gray = np.asarray(image.convert("L"))
+    deep = {"I;16": gray.astype(np.uint16) * 257, "F": gray.astype(np.float32) / 255}
+    return Image.fromarray(deep[mode]) if mode in deep else image.convert(mode)
 
 
 TINY = {"width": 8, "depth": 1}

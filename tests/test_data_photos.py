@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from photo_files import PRESENT, exif_with, faces, noise, partition, picture, saved, smooth
-from PIL import Image
+from PIL import Image, ImageOps
 from torch.nn import functional
 
 from srlib.commands import main
@@ -38,14 +38,8 @@ def assert_cut(data, wanted, levels, kind="folder", crop="center"):
     assert np.abs(found.astype(int) - wanted.astype(int)).max() <= levels
 
 
-def middle_square(image):
-    """The rule in a few lines: the middle square, by antialiased bicubic."""
-    (width, height), side = image.size, min(image.size)
-    middle = np.asarray(image.convert("RGB"))[(height - side) // 2 :, (width - side) // 2 :][:side, :side]
-    return np.asarray(Image.fromarray(middle).resize((176, 176), Image.Resampling.BICUBIC))
-
-
-FACE, FEW, WHITE = photo(178, 218), photo().quantize(200), Image.new("RGB", (240, 200), "white")
+FACE, GRAY = photo(178, 218), photo().convert("L")
+FEW, WHITE = photo().quantize(200), Image.new("RGB", (240, 200), "white")
 CLEAR = FEW.getpixel((120, 100))  # one of its colours
 FAINT = Image.composite(photo(), WHITE, photo().getchannel("R"))
 PIERCED = Image.composite(FEW.convert("RGB"), WHITE, FEW.point(lambda colour: 255 * (colour != CLEAR), "L"))
@@ -54,10 +48,7 @@ MORE = {"save_all": True, "append_images": [photo().rotate(180)], "duration": 10
 # name: (bytes, the picture they stand for, levels by which it may differ)
 READ = {
     **{kind: (encoded(photo(), kind), photo(), 0) for kind in ("PNG", "BMP", "TIFF", "PPM")},
-    **{
-        mode: (encoded(picture(mode, smooth(240, 200)), "TIFF"), photo().convert("L"), 0)
-        for mode in ("L", "I;16", "F")
-    },
+    **{mode: (encoded(picture(mode, smooth(240, 200)), "TIFF"), GRAY, 0) for mode in ("L", "I;16", "F")},
     "JPEG": (encoded(photo(), "JPEG", **JPEG), photo(), 3),
     "CMYK": (encoded(photo().convert("CMYK"), "JPEG", **JPEG), photo(), 4),
     "a large JPEG, decoded smaller": (encoded(photo(3000, 2000), "JPEG", quality=95), photo(3000, 2000), 3),
@@ -74,9 +65,10 @@ for orientation, turned in enumerate([0, 3, 1, 5, 2, 6, 4], start=2):
 
 
 @pytest.mark.parametrize("name", READ)
-def test_read_rightly(name):
+def test_read_rightly_and_the_middle_square_shrunk_by_bicubic(name):
     data, image, levels = READ[name]
-    assert_cut(data, middle_square(image), levels)
+    middle = ImageOps.fit(image.convert("RGB"), 2 * [min(image.size)])
+    assert_cut(data, np.asarray(middle.resize((176, 176), Image.Resampling.BICUBIC)), levels)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK", "RGBA"])

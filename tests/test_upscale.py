@@ -11,7 +11,6 @@ from torch import nn
 
 import srlib.upscale as package
 from srlib import models
-from srlib.data import open_store
 from srlib.errors import UsageError
 from srlib.images.degrade import upsample
 from srlib.measure.evaluation import mean_psnr
@@ -104,12 +103,11 @@ def test_names_mean_own_weights_before_shipped_ones(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["small", "base", "base-real"])
-def test_shipped_weights_score_what_their_table_says(name):
+def test_shipped_weights_score_what_their_table_says(sample, name):
     table = (SHIPPED / "README.md").read_text(encoding="utf-8")
     written = re.search(rf"`{name}`.*\| ([\d.]+) dB \| ([\d.]+) dB \|", table).groups()
-    photos = open_store("sample").photos("test", CPU)
     for model, value in zip((load_network(name)[0], models.Interpolation()), written):
-        score = mean_psnr(model, photos, "rgb-rgb", kernel="bicubic", scale=4, device=CPU)
+        score = mean_psnr(model, sample.photos("test"), "rgb-rgb", kernel="bicubic", scale=4, device=CPU)
         assert score == pytest.approx(float(value), abs=0.02)
 
 
