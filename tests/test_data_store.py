@@ -270,11 +270,8 @@ def test_photos_are_put_on_a_device_once_and_shared(sample):
     assert sample.fits("test", torch.device("cpu")), "the sample's own memory is used"
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("patch", 30), ("patch", 180), ("batch_size", 3), ("split", "test"), ("split", "dev")]
-)
-def test_wrong_arguments_are_named(sample, name, value):
+def test_wrong_arguments_are_named(sample):
     store = replace(sample, split={**sample.split, "test": np.array([], int)})
-    how = {"split": "train", "batch_size": 4, "patch": 32, name: value}
-    with pytest.raises(ValueError, match=f"{name} .*{value}"):
-        Batches(store, **how, world_size=2)
+    for name, value in (("patch", 30), ("patch", 180), ("batch_size", 3), ("split", "test"), ("split", "dev")):
+        with pytest.raises(ValueError, match=f"{name} .*{value}"):
+            Batches(store, **{"split": "train", "batch_size": 4, "patch": 32, name: value}, world_size=2)
