@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import nn
 
 from srlib import models
@@ -28,11 +28,11 @@ def smooth(width: int, height: int) -> np.ndarray:
 def picture(mode: str, pixels: np.ndarray) -> Image.Image:
     """RGB pixels as an image of any mode; alpha is the red channel."""
     image = Image.fromarray(pixels)
-    gray, red = np.asarray(image.convert("L")), Image.fromarray(np.ascontiguousarray(pixels[..., 0]))
     if mode in ("LA", "RGBA"):
-        return Image.merge(mode, (*image.convert(mode[:-1]).split(), red))
-    deep = {"I;16": lambda: gray.astype(np.uint16) * 257, "F": lambda: gray.astype(np.float32) / 255}
-    return Image.fromarray(deep[mode]()) if mode in deep else image.convert(mode)
+        return Image.merge(mode, (*image.convert(mode[:-1]).split(), image.getchannel("R")))
+    gray = np.asarray(image.convert("L"))
+    deep = {"I;16": gray.astype(np.uint16) * 257, "F": gray.astype(np.float32) / 255}
+    return Image.fromarray(deep[mode]) if mode in deep else image.convert(mode)
 
 
 TINY = {"width": 8, "depth": 1}
@@ -60,6 +60,16 @@ def saved(path: Path | str, size: tuple[int, int] = (12, 10), repeat: int = 1, *
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.tile(smooth(*size), (repeat, repeat, 1))).save(path, **options)
     return path
+
+
+def exif_with(orientation: int, note: bytes = b"") -> bytes:
+    """Of a camera that was held so."""
+    exif, tags = Image.Exif(), ExifTags.Base
+    exif.update({tags.Orientation: orientation, tags.Make: "Camera"})
+    exif[ExifTags.IFD.Exif] = {tags.DateTimeOriginal: "2024:02:29 12:00:00", tags.ExifImageWidth: 24}
+    exif[ExifTags.IFD.Exif] |= {tags.ExifImageHeight: 16, tags.MakerNote: note}
+    exif[ExifTags.IFD.GPSInfo] = {ExifTags.GPS.GPSLatitudeRef: "N"}
+    return exif.tobytes()
 
 
 # three of the photos that the partition file lists

@@ -1,19 +1,20 @@
-"""Each photo is read rightly, or refused or left out with its reason; the sample; tiles."""
+"""Where photos are found, CelebA's in many layouts; each is read rightly or refused; the sample; tiles."""
 
 import io
 import os
-import re
+from collections import Counter
 from itertools import product
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
-from photo_files import noise, picture, saved, smooth
-from PIL import Image
+from photo_files import PRESENT, exif_with, faces, noise, partition, picture, saved, smooth
+from PIL import Image, ImageOps
 from torch.nn import functional
 
 from srlib.commands import main
-from srlib.data import build, open_store, sample
+from srlib.data import open_store, sample
 from srlib.data.crops import cut, planned
 from srlib.data.decode import BadPhoto
 from srlib.data.find import find_source, split_of
@@ -30,12 +31,6 @@ def photo(width=240, height=200):
     return Image.fromarray(smooth(width, height))
 
 
-def turned_by(orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    return exif
-
-
 def assert_cut(data, wanted, levels, kind="folder", crop="center"):
     """That a photo is cut to a picture [H, W, 3], so many levels apart."""
     found = cut(data, kind, crop)[""].transpose(1, 2, 0)
@@ -43,14 +38,8 @@ def assert_cut(data, wanted, levels, kind="folder", crop="center"):
     assert np.abs(found.astype(int) - wanted.astype(int)).max() <= levels
 
 
-def middle_square(image):
-    """The rule in a few lines: the middle square, by antialiased bicubic."""
-    (width, height), side = image.size, min(image.size)
-    middle = np.asarray(image.convert("RGB"))[(height - side) // 2 :, (width - side) // 2 :][:side, :side]
-    return np.asarray(Image.fromarray(middle).resize((176, 176), Image.Resampling.BICUBIC))
-
-
-FACE, FEW, WHITE = photo(178, 218), photo().quantize(200), Image.new("RGB", (240, 200), "white")
+FACE, GRAY = photo(178, 218), photo().convert("L")
+FEW, WHITE = photo().quantize(200), Image.new("RGB", (240, 200), "white")
 CLEAR = FEW.getpixel((120, 100))  # one of its colours
 FAINT = Image.composite(photo(), WHITE, photo().getchannel("R"))
 PIERCED = Image.composite(FEW.convert("RGB"), WHITE, FEW.point(lambda colour: 255 * (colour != CLEAR), "L"))
@@ -59,10 +48,7 @@ MORE = {"save_all": True, "append_images": [photo().rotate(180)], "duration": 10
 # name: (bytes, the picture they stand for, levels by which it may differ)
 READ = {
     **{kind: (encoded(photo(), kind), photo(), 0) for kind in ("PNG", "BMP", "TIFF", "PPM")},
-    **{
-        mode: (encoded(picture(mode, smooth(240, 200)), "TIFF"), photo().convert("L"), 0)
-        for mode in ("L", "I;16", "F")
-    },
+    **{mode: (encoded(picture(mode, smooth(240, 200)), "TIFF"), GRAY, 0) for mode in ("L", "I;16", "F")},
     "JPEG": (encoded(photo(), "JPEG", **JPEG), photo(), 3),
     "CMYK": (encoded(photo().convert("CMYK"), "JPEG", **JPEG), photo(), 4),
     "a large JPEG, decoded smaller": (encoded(photo(3000, 2000), "JPEG", quality=95), photo(3000, 2000), 3),
@@ -74,14 +60,15 @@ READ = {
 for orientation, turned in enumerate([0, 3, 1, 5, 2, 6, 4], start=2):
     stored = photo().transpose(Image.Transpose(turned))  # what the camera did
     for kind, options in (("JPEG", JPEG), ("PNG", {}), ("TIFF", {})):
-        data = encoded(stored, kind, exif=turned_by(orientation), **options)
+        data = encoded(stored, kind, exif=exif_with(orientation), **options)
         READ[f"{kind} turned {orientation}"] = data, photo(), 4
 
 
 @pytest.mark.parametrize("name", READ)
-def test_read_rightly(name):
+def test_read_rightly_and_the_middle_square_shrunk_by_bicubic(name):
     data, image, levels = READ[name]
-    assert_cut(data, middle_square(image), levels)
+    middle = ImageOps.fit(image.convert("RGB"), 2 * [min(image.size)])
+    assert_cut(data, np.asarray(middle.resize((176, 176), Image.Resampling.BICUBIC)), levels)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK", "RGBA"])
@@ -118,83 +105,6 @@ def test_refused_with_a_reason(name):
             cut(data, kind, crop)
 
 
-@pytest.fixture
-def good(tmp_path):
-    """A folder of ten sound photos."""
-    for i in range(10):
-        saved(tmp_path / "photos" / f"good{i}.png", size=(200 + i, 190))
-    return tmp_path / "photos"
-
-
-def opened(folder):
-    return open_store(folder, folder.parent / "runs", max_bad=50)
-
-
-def test_the_command_lists_what_is_left_out_with_the_reason_and_refuses_too_many_bad_ones(good, capsys):
-    def cache(max_bad, data=good, status=0):
-        words = ["--data", str(data), "--runs", str(good.parent / "runs"), "--max-bad", str(max_bad)]
-        assert main(["cache", *words]) == status
-        return "".join(capsys.readouterr())
-
-    assert "--max-bad is a percentage from 0 to 100, got 101" in cache(101, status=2)
-    cache(50, "sample", status=2)
-    (good / "notes.jpg").write_text("no picture")
-    wanted = r"(?s)1 of 11 photos are bad, more than 1 %:\n  notes.jpg: not an image.*--max-bad 10$"
-    assert re.search(wanted, cache(1, status=1))
-    cache(10)
-    cache(1)  # what was accepted once stays accepted
-    (good / "cut.jpg").write_bytes(REFUSED["truncated JPEG"][0])
-    (good / "notes.txt").write_text("hello")
-    saved(good / "later" / "copy.png", size=(200, 190))  # as good0.png
-    saved(good / "small.png", size=(100, 300))
-    saved(good / "really_a_png.jpg", size=(240, 200), format="PNG")
-    saved(good / "no_extension", size=(300, 200), format="JPEG")
-    for _ in range(2):  # the second time from the store
-        told = cache(50)
-        for part in ("16 to read", "no photos: 1 .txt", "notes.jpg: not an image", "folder, 12 photos of 176x176"):
-            assert part in told
-    store = opened(good)
-    used = {store.names[row] for split in store.counts() for row in store.rows(split)}
-    assert used == {*(f"good{i}.png" for i in range(10)), "really_a_png.jpg", "no_extension"}
-    assert set(store.bad) == {"notes.jpg", "cut.jpg"}
-    small = "100x300, the shorter side is below 176"
-    assert store.skipped == {"later/copy.png": "the same file as another photo", "small.png": small}
-    for i in range(30):
-        (good / f"bad{i:02d}.jpg").write_bytes(b"")
-    assert "and 12 more" in cache(90)
-    (whole,) = (good.parent / "runs" / "stores").glob("*unreadable.txt")
-    assert len(whole.read_text().splitlines()) == 32
-
-
-def test_files_that_change_or_go_meanwhile(good):
-    source = find_source(good)
-    photo(300, 300).save(good / "good3.png")
-    (good / "good5.png").unlink()
-    store = build.open_source(source, good.parent / "runs", "center", max_bad=50)
-    assert store.bad["good3.png"] == "changed while the store was being built"
-    assert store.bad["good5.png"] == "cannot be read: No such file or directory"
-    assert not opened(good).bad, "the next look at the folder finds another folder"
-
-
-@pytest.mark.skipif(os.name == "nt" or os.uname().sysname == "Darwin", reason="such files are Linux's")
-def test_odd_files_and_names(good, capsys):
-    before = opened(good)
-    (good / "good3.png").chmod(0o600)
-    (good / "gone.jpg").symlink_to(good / "nowhere.jpg")
-    os.mkfifo(good / "pipe.jpg")
-    after = opened(good)
-    assert after.images.filename != before.images.filename, "a permission that was granted is noticed"
-    assert after.fingerprint == before.fingerprint
-    assert after.bad == {"gone.jpg": "a link to nothing", "pipe.jpg": "neither a file nor a folder"}
-    name = os.fsencode(good) + b"/caf\xe9"  # no UTF-8
-    with open(name + b".png", "wb") as file, open(name + b"-bad.png", "wb"):
-        photo(222, 200).save(file, "PNG")
-    store = opened(good)
-    assert os.fsdecode(b"caf\xe9.png") in store.names
-    assert "caf\\xe9-bad.png: empty file" in capsys.readouterr().out
-    assert opened(good).names == store.names
-
-
 def test_the_sample_never_changes_and_a_missing_package_is_named(monkeypatch):
     """Recorded scores and trained networks hang on it."""
     store = open_store("sample")
@@ -221,7 +131,7 @@ def test_tiles_of_a_folder(tmp_path):
     for width, height in TILES:
         noisy[width, height] = Image.fromarray(noise(height, width, 3))
         noisy[width, height].save(tmp_path / f"{width}x{height}.png")
-    noisy[1400, 400].transpose(Image.Transpose.ROTATE_90).save(tmp_path / "1400x400.png", exif=turned_by(6))
+    noisy[1400, 400].transpose(Image.Transpose.ROTATE_90).save(tmp_path / "1400x400.png", exif=exif_with(6))
     (tmp_path / "broken.jpg").write_bytes(encoded(noisy[500, 400], "JPEG")[:9000])
     Image.new("RGB", (190, 190), "gray").save(tmp_path / "sky.png")
     store = open_store(tmp_path, tmp_path / "runs", "tiles", max_bad=20)
@@ -238,5 +148,87 @@ def test_tiles_of_a_folder(tmp_path):
                 tile = store.images[store.names.index(name)].transpose(1, 2, 0)
                 assert (tile == small[y : y + 176, x : x + 176]).all()
     assert not split, "no other tiles"
-    noisy[1500, 1000].save(turned := tmp_path / "turned.tif", exif=turned_by(6))  # Pillow tells its turned size
+    noisy[1500, 1000].save(turned := tmp_path / "turned.tif", exif=exif_with(6))  # Pillow tells its turned size
     assert planned(turned) == [*cut(turned.read_bytes(), "folder", "tiles")]
+
+
+KAGGLE = "archive/img_align_celeba"
+# name: (where the photos are, where the partition file is and of which kind, what the user points at)
+LAYOUTS = {
+    "torchvision": ("celeba/img_align_celeba", "celeba", "txt", "celeba"),
+    "torchvision, its root": ("celeba/img_align_celeba", "celeba", "txt", "."),
+    "torchvision, the photos": ("celeba/img_align_celeba", "celeba", "txt", "celeba/img_align_celeba"),
+    "as published": ("CelebA/Img/img_align_celeba", "CelebA/Eval", "txt", "CelebA"),
+    "Kaggle": (f"{KAGGLE}/img_align_celeba", "archive", "csv", "archive"),
+    "Kaggle, one level more": (f"{KAGGLE}/img_align_celeba", "archive", "csv", "."),
+    "Kaggle, one level less": (f"{KAGGLE}/img_align_celeba", "archive", "csv", KAGGLE),
+    "Kaggle, the photos": (f"{KAGGLE}/img_align_celeba", "archive", "csv", f"{KAGGLE}/img_align_celeba"),
+    "Kaggle, one folder of two": (KAGGLE, "archive", "csv", "archive"),
+    "partition among the photos": ("celeba/img_align_celeba", "celeba/img_align_celeba", "csv", "celeba"),
+    "both in one folder": ("faces", "faces", "csv", "faces"),
+    "photos in a subfolder of another name": ("faces/all", "faces", "txt", "faces"),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_celeba_is_found_as_jpg_or_png_and_an_unlisted_photo_is_named(layout, tmp_path):
+    photos, listed, kind, given = LAYOUTS[layout]
+    ending = ".png" if kind == "csv" else ".jpg"
+    faces(tmp_path / photos, ending)
+    saved(tmp_path / photos / "000009.jpg")
+    partition(tmp_path / listed, kind)
+    source = find_source(tmp_path / given)
+    assert (source.kind, source.root) == ("celeba", tmp_path / photos)
+    assert {photo.path.replace(ending, ".jpg"): photo.split for photo in source.photos} == PRESENT
+    assert source.published == {"train": 3, "val": 1, "test": 1}
+    assert source.bad == {"000009.jpg": f"not listed in list_eval_partition.{kind}"}
+
+
+def test_what_is_missing_is_told(tmp_path, monkeypatch, capsys):
+    """Of CelebA that is not whole, and of what is no folder of photos."""
+
+    def refused(folder, message):
+        with pytest.raises(UsageError, match=message):
+            find_source(folder)
+
+    for given in ("img_align_celeba", "renamed"):
+        refused(faces(tmp_path / given), r"list_eval_partition\.csv.* is missing: .*mmlab.*kaggle")
+    path = partition(tmp_path / "alone")
+    refused(path.parent, r"no photos like 000001\.jpg: put the photos")
+    for line in ("000002.jpg,7", "000002.jpg", "<html>Too many users</html>"):
+        path.write_text(f"image_id,partition\n000001.jpg,0\n{line}\n")
+        refused(faces(path.parent), r"list_eval_partition\.csv, line 3")
+    path.write_text("")
+    refused(path.parent, "is empty")
+    refused(tmp_path / "nothing", "no folder .*nothing: give a folder of photos")
+    with pytest.raises(UsageError, match=r"no usable photos.*\n  tiny.png: 12x10"):
+        open_store(saved(tmp_path / "small" / "tiny.png").parent, tmp_path / "runs")
+    (tmp_path / "films").mkdir()
+    (tmp_path / "films" / "film.mov").write_bytes(b"x")
+    refused(tmp_path / "films", r"no photos in .*found 1 \.mov")
+    monkeypatch.setattr(os, "scandir", Mock(side_effect=PermissionError(13, "Permission denied", "photos")))
+    refused(tmp_path, "photos cannot be listed: permission denied")
+    quota = Mock(side_effect=RuntimeError("The quota is exceeded\nand much more"))
+    monkeypatch.setattr("torchvision.datasets.CelebA", quota)
+    assert main(["cache", "--fetch", "--data", str(tmp_path)]) == 1
+    assert "(RuntimeError: The quota is exceeded). By hand: CelebA comes from" in capsys.readouterr().err
+
+
+def test_a_folder_is_searched_recursively_linked_ones_once_and_the_rest_is_counted(tmp_path):
+    for name in ("b.JPG", "a/c.png", "a/b/d.jpeg", ".hidden.jpg", "__MACOSX/._b.jpg"):
+        saved(tmp_path / name)
+    (tmp_path / "a" / "film.mov").write_bytes(bytes(100))
+    (tmp_path / "a" / "raw.nef").write_bytes(b"II*\0" + bytes(100))  # begins as a TIFF does
+    if os.name != "nt":  # where links need special rights
+        (tmp_path / "loop").symlink_to(tmp_path)
+        (tmp_path / "a" / "b" / "loop").symlink_to(tmp_path / "a" / "b")
+    source = find_source(tmp_path)
+    assert source.kind == "folder"
+    assert [photo.path for photo in source.photos] == ["a/b/d.jpeg", "a/c.png", "b.JPG"]
+    assert source.other == {".mov": 1, ".nef": 1, ".jpg": 1}
+
+
+def test_splits_are_80_10_10_and_never_change():
+    """Stores and scores of users hang on them."""
+    assert Counter(split_of(f"{i}.jpg") for i in range(1000)) == {"train": 815, "val": 106, "test": 79}
+    assert split_of("caf\u00e9.jpg") == split_of("cafe\u0301.jpg"), "composed and decomposed are one name"

@@ -1,8 +1,9 @@
-"""The decode-once store: what is in it, when it is built again, that no accident spoils it; batches from it."""
+"""The decode-once store: what is in it and what is left out, that no accident spoils it; batches from it."""
 
 import hashlib
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from unittest.mock import Mock
 
 import numpy as np
@@ -20,6 +22,7 @@ from photo_files import faces, partition, saved
 from srlib.commands import main
 from srlib.data import Batches, build, open_store
 from srlib.data.crops import cut
+from srlib.data.find import find_source
 from srlib.errors import DataError, UsageError
 from srlib.images.degrade import KERNELS, degrade
 
@@ -159,6 +162,73 @@ def test_each_source_has_its_crops(tmp_path, capsys):
             open_store(data, tmp_path, "lecture")
 
 
+def test_the_command_lists_what_is_left_out_with_the_reason_and_refuses_too_many_bad_ones(tmp_path, capsys):
+    photos = generate(tmp_path / "photos", 10)
+
+    def told(max_bad, data=photos, status=0):
+        assert main([*cache(data, tmp_path), "--max-bad", str(max_bad)]) == status
+        return "".join(capsys.readouterr())
+
+    assert "--max-bad is a percentage from 0 to 100, got 101" in told(101, status=2)
+    told(50, "sample", status=2)
+    (photos / "notes.jpg").write_text("no picture")
+    wanted = r"(?s)1 of 11 photos are bad, more than 1 %:\n  notes.jpg: not an image.*--max-bad 10$"
+    assert re.search(wanted, told(1, status=1))
+    told(10)
+    told(1)  # what was accepted once stays accepted
+    (photos / "cut.jpg").write_bytes((photos / "000000.jpg").read_bytes()[:2000])
+    (photos / "notes.txt").write_text("hello")
+    generate(photos / "later", 1)  # as the first one
+    saved(photos / "small.png", size=(100, 300))
+    saved(photos / "really_a_png.jpg", size=(240, 200), format="PNG")
+    saved(photos / "no_extension", size=(300, 200), format="JPEG")
+    for _ in range(2):  # the second time from the store
+        lines = told(50)
+        for part in ("16 to read", "no photos: 1 .txt", "notes.jpg: not an image", "folder, 12 photos of 176x176"):
+            assert part in lines
+    store = open_store(photos, tmp_path, max_bad=50)
+    used = {store.names[row] for split in store.counts() for row in store.rows(split)}
+    assert used == {*(f"{i:06d}.jpg" for i in range(10)), "really_a_png.jpg", "no_extension"}
+    assert set(store.bad) == {"notes.jpg", "cut.jpg"}
+    small = "100x300, the shorter side is below 176"
+    assert store.skipped == {"later/000000.jpg": "the same file as another photo", "small.png": small}
+    for i in range(30):
+        (photos / f"bad{i:02d}.jpg").write_bytes(b"")
+    assert "and 12 more" in told(90)
+    (whole,) = (tmp_path / "stores").glob("*unreadable.txt")
+    assert len(whole.read_text().splitlines()) == 32
+
+
+def test_files_that_change_or_go_meanwhile(photos, tmp_path):
+    source = find_source(photos)
+    saved(photos / "000003.jpg", size=(300, 300))
+    (photos / "000005.jpg").unlink()
+    store = build.open_source(source, tmp_path, "center", max_bad=50)
+    assert store.bad["000003.jpg"] == "changed while the store was being built"
+    assert store.bad["000005.jpg"] == "cannot be read: No such file or directory"
+    assert not open_store(photos, tmp_path).bad, "the next look at the folder finds another folder"
+
+
+@pytest.mark.skipif(os.name == "nt" or os.uname().sysname == "Darwin", reason="such files are Linux's")
+def test_odd_files_and_names(photos, tmp_path, capsys):
+    opened = partial(open_store, photos, tmp_path, max_bad=50)
+    before = opened()
+    (photos / "000003.jpg").chmod(0o400)
+    after = opened()
+    assert after.images.filename != before.images.filename, "a permission that was granted is noticed"
+    assert after.fingerprint == before.fingerprint
+    (photos / "gone.jpg").symlink_to(photos / "nowhere.jpg")
+    os.mkfifo(photos / "pipe.jpg")
+    assert opened().bad == {"gone.jpg": "a link to nothing", "pipe.jpg": "neither a file nor a folder"}
+    name = os.fsdecode(b"caf\xe9")  # no UTF-8
+    saved(photos / f"{name}.png", size=(222, 200))
+    (photos / f"{name}-bad.png").write_bytes(b"")
+    store = opened()
+    assert f"{name}.png" in store.names
+    assert "caf\\xe9-bad.png: empty file" in capsys.readouterr().out
+    assert opened().names == store.names
+
+
 PINNED = {  # batch size, patch, seed and more, and what 6 batches of crops and 4 draws have for a SHA-1
     "24efe573a6bd2ac323a81f6fc93ef19b80d26141": ("train", 16, 88, 7, {}),
     "815224f678631c33514ff71c5f0689a4ae37b5b1": ("train", 6, 176, 123456789, {}),
@@ -200,11 +270,8 @@ def test_photos_are_put_on_a_device_once_and_shared(sample):
     assert sample.fits("test", torch.device("cpu")), "the sample's own memory is used"
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("patch", 30), ("patch", 180), ("batch_size", 3), ("split", "test"), ("split", "dev")]
-)
-def test_wrong_arguments_are_named(sample, name, value):
+def test_wrong_arguments_are_named(sample):
     store = replace(sample, split={**sample.split, "test": np.array([], int)})
-    how = {"split": "train", "batch_size": 4, "patch": 32, name: value}
-    with pytest.raises(ValueError, match=f"{name} .*{value}"):
-        Batches(store, **how, world_size=2)
+    for name, value in (("patch", 30), ("patch", 180), ("batch_size", 3), ("split", "test"), ("split", "dev")):
+        with pytest.raises(ValueError, match=f"{name} .*{value}"):
+            Batches(store, **{"split": "train", "batch_size": 4, "patch": 32, name: value}, world_size=2)

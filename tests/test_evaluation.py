@@ -2,11 +2,12 @@
 
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from photo_files import save_checkpoint
+from photo_files import exif_with, save_checkpoint
 from PIL import Image
 from torch import nn
 
@@ -16,8 +17,9 @@ from srlib.device import exact_float32
 from srlib.images.color import to_gray
 from srlib.images.tasks import pair
 from srlib.measure import evaluation, grids, library, metrics
+from srlib.upscale import upscale
 
-HOW = {"kernel": "bicubic", "scale": 4, "device": torch.device("cpu")}
+HOW = {"task": "rgb-rgb", "kernel": "bicubic", "scale": 4, "device": torch.device("cpu")}
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,7 @@ def photos(sample):
 
 def test_scores_are_those_of_the_metrics_whatever_is_scored_beside(photos):
     many = photos.repeat(5, 1, 1, 1)  # more than one pass
-    whole = evaluation.evaluate(models.Interpolation(), many, "rgb-rgb", **HOW, crop_border=4, perceptual=True)
+    whole = evaluation.evaluate(models.Interpolation(), many, **HOW, crop_border=4, perceptual=True)
     lr, hr = pair(photos, "bicubic", 4)
     output = models.Interpolation()(lr)
     wanted = {"lpips": library.lpips(output, hr)}
@@ -41,26 +43,35 @@ def test_scores_are_those_of_the_metrics_whatever_is_scored_beside(photos):
         assert whole[name].dtype == np.float64
         np.testing.assert_allclose(whole[name], values.repeat(5), rtol=1e-5, err_msg=name)
     mean = metrics.psnr(output, hr, crop_border=0, channels="as-is", average="images")
-    assert evaluation.mean_psnr(models.Interpolation(), photos, "rgb-rgb", **HOW) == pytest.approx(float(mean))
+    assert evaluation.mean_psnr(models.Interpolation(), photos, **HOW) == pytest.approx(float(mean))
     gray = evaluation.score(to_gray(hr), to_gray(hr))
     assert set(gray) == {"mse", "psnr", "ssim"}
     assert torch.isinf(gray["psnr"]).all()
 
 
-@pytest.mark.parametrize("measure", [evaluation.evaluate, evaluation.mean_psnr, evaluation.run_model, None])
-def test_measuring_is_exact_float32_in_eval_mode_and_leaves_no_trace(measure, photos):
-    cudnn, cublas, seen = torch.backends.cudnn, torch.backends.cuda.matmul, set()
+@pytest.mark.parametrize(
+    "use",
+    [
+        partial(evaluation.evaluate, **HOW),
+        partial(evaluation.mean_psnr, **HOW),
+        partial(evaluation.run_model, **HOW),
+        lambda model, _: grids.ripple(model, 3, 4),
+        lambda model, photos: upscale(photos / 255, model, device="cpu"),
+    ],
+)
+def test_networks_are_used_in_exact_float32_in_eval_mode_and_without_a_trace(use, photos):
+    cudnn, cublas, seen = torch.backends.cudnn, torch.backends.cuda.matmul, []
     model = nn.Sequential(nn.Dropout().eval(), models.Interpolation())
     model.register_forward_hook(
-        lambda *_: seen.add((cudnn.allow_tf32, cublas.allow_tf32, model.training, torch.is_grad_enabled()))
+        lambda used, *_: seen.append((cudnn.allow_tf32, cublas.allow_tf32, used.training, torch.is_grad_enabled()))
     )
     cublas.allow_tf32 = True
     try:
-        measure(model, photos, "rgb-rgb", **HOW) if measure else grids.ripple(model, 3, 4)
+        use(model, photos)
         assert (cudnn.allow_tf32, cublas.allow_tf32) == (True, True)
     finally:
         cublas.allow_tf32 = False
-    assert seen == {(False, False, False, False)}
+    assert seen[-1] == (False, False, False, False)
     assert (model.training, model[0].training) == (True, False)
 
 
@@ -108,11 +119,12 @@ def test_the_command_scores_pairs_read_as_photos_are_with_gray_ones_among_them(t
     lr, hr = pair(photos[:2, :, :, :160], "bicubic", 4)
     small, large = ((255 * x).round().byte().permute(0, 2, 3, 1).numpy() for x in (lr, hr))
     files = {"hr/a_HR": np.rot90(large[0]), "lr/ax4": small[0], "lr/bx4": small[1, ..., 1]}
-    files["hr/b_HR"], turn = large[1, ..., 1].astype(np.uint16) * 257, Image.Exif()
-    turn[0x0112] = 6
+    files["hr/b_HR"] = large[1, ..., 1].astype(np.uint16) * 257
     for name, pixels in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        Image.fromarray(pixels.copy()).save(tmp_path / f"{name}.png", exif=turn if name == "hr/a_HR" else None)
+        Image.fromarray(pixels.copy()).save(
+            tmp_path / f"{name}.png", exif=exif_with(6) if name == "hr/a_HR" else None
+        )
     hr_folder, lr_folder = folders = tmp_path / "hr", tmp_path / "lr"
 
     content = evaluate("bicubic", "--pairs", *folders)

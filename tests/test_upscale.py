@@ -11,7 +11,6 @@ from torch import nn
 
 import srlib.upscale as package
 from srlib import models
-from srlib.data import open_store
 from srlib.errors import UsageError
 from srlib.images.degrade import upsample
 from srlib.measure.evaluation import mean_psnr
@@ -50,14 +49,6 @@ def test_tiled_equals_one_pass(kind):
             whole = wrapped(as_tensor(pixels))[0].clamp(0, 1).permute(1, 2, 0).numpy()
         np.testing.assert_allclose(enlarger.array(pixels.astype(np.float32) / 255), whole, atol=2e-5)
         assert np.abs(enlarger.array(pixels).astype(int) - np.rint(255 * whole)).max() <= 1
-
-
-def test_photos_are_enlarged_in_exact_float32():
-    allowed, model = [], models.Interpolation()
-    model.register_forward_hook(lambda *_: allowed.append(torch.backends.cudnn.allow_tf32))
-    upscale(noise(8, 8, 3), model)
-    assert allowed[-1] is False
-    assert torch.backends.cudnn.allow_tf32
 
 
 def test_images_arrays_and_tensors_come_back_as_what_they_were():
@@ -112,12 +103,11 @@ def test_names_mean_own_weights_before_shipped_ones(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["small", "base", "base-real"])
-def test_shipped_weights_score_what_their_table_says(name):
+def test_shipped_weights_score_what_their_table_says(sample, name):
     table = (SHIPPED / "README.md").read_text(encoding="utf-8")
     written = re.search(rf"`{name}`.*\| ([\d.]+) dB \| ([\d.]+) dB \|", table).groups()
-    photos = open_store("sample").photos("test", CPU)
     for model, value in zip((load_network(name)[0], models.Interpolation()), written):
-        score = mean_psnr(model, photos, "rgb-rgb", kernel="bicubic", scale=4, device=CPU)
+        score = mean_psnr(model, sample.photos("test"), "rgb-rgb", kernel="bicubic", scale=4, device=CPU)
         assert score == pytest.approx(float(value), abs=0.02)
 
 

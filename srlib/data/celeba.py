@@ -1,5 +1,5 @@
 """CelebA (Liu, Luo, Wang and Tang, ICCV 2015) as published, or as torchvision and Kaggle unpack it, also in part.
-To add a layout, add it to LAYOUTS in tests/test_data_find.py and make :func:`layout` find it."""
+To add a layout, add it to LAYOUTS in tests/test_data_photos.py and make :func:`layout` find it."""
 
 import re
 from collections import Counter
