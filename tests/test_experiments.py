@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from trainings import weights
+from conftest import weights
 
 from srlib.data import open_store
 from srlib.train import experiments

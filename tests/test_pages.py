@@ -1,5 +1,6 @@
 """What the pages write out themselves, where their own cells do not compare it: against the package and theory."""
 
+import ast
 from collections import defaultdict
 from functools import cache
 from itertools import product
@@ -8,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import code_cells, definitions
+from conftest import code_cells
 from photo_files import saved
 
 from course.page import find_set5
@@ -18,7 +19,15 @@ from srlib.train import losses
 from srlib.train.config import TrainConfig
 from srlib.train.trainer import Trainer
 
-page = cache(definitions)
+
+@cache
+def page(name, **given):
+    """What a page imports and defines at the top level, without its experiments; ``given`` are its constants."""
+    kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
+    kept = [node for cell in code_cells(name) for node in ast.parse(cell.source).body if isinstance(node, kinds)]
+    namespace = {"__name__": name, **given}
+    exec(compile(ast.Module(kept, type_ignores=[]), f"{name}.ipynb", "exec"), namespace)
+    return SimpleNamespace(**namespace)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import DROPOUT, SMALL, Stop, on_cuda, weights
 from photo_files import noise
 from PIL import Image
-from trainings import DROPOUT, SMALL, Stop, on_cuda, weights
 
 from srlib.commands import main
 from srlib.data import open_store

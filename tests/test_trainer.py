@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 import torch
-from trainings import CARD, DROPOUT, SMALL, Stop, on_card, weights
+from conftest import CARD, DROPOUT, SMALL, Stop, on_card, weights
 
 from srlib.errors import UsageError
 from srlib.train.callbacks import Measure, Save, stop_if_too_large
