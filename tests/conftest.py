@@ -124,6 +124,13 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs the browser."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):  # the cells of notebooks have none
+            item.add_marker("browser")
+
+
 @contextmanager
 def phone(browser: Any, shown: Path | str, **options: Any) -> Iterator[Any]:
     """A file or HTML in a narrow tab without a network; it may ask for nothing and complain of nothing."""

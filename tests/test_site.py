@@ -141,7 +141,6 @@ def test_launchers_know_where_the_course_is_published_and_how_it_is_set_up(built
     assert os.access(ROOT / ".binder" / "postBuild", os.X_OK)
 
 
-@pytest.mark.browser
 def test_every_page_is_whole_without_a_network_and_fits_a_phone(built, browser):
     for path in html_files(built):
         with phone(browser, path) as page:
@@ -155,7 +154,6 @@ def test_every_page_is_whole_without_a_network_and_fits_a_phone(built, browser):
             assert re.findall(r"\\[a-zA-Z]{2,}|\$\$", prose) == [], "TeX that was not set"
 
 
-@pytest.mark.browser
 def test_search_finds_pixel_shuffle_and_a_desk_has_its_tools(built, browser):
     with browser.new_page(viewport={"width": 1400, "height": 900}) as page:
         page.goto((built / "search.html").as_uri() + "?q=pixel+shuffle")
@@ -171,7 +169,6 @@ def test_search_finds_pixel_shuffle_and_a_desk_has_its_tools(built, browser):
             assert page.evaluate("document.documentElement.dataset.theme") == theme
 
 
-@pytest.mark.browser
 def test_slides_show_questions_and_figures_one_at_a_time(built, browser):
     cells = [cell for cell in code_cells(SECOND) if not pages.has_tag(cell, pages.SOLUTION)]
     figures = [output for cell in cells for output in cell.outputs if "image/png" in output.get("data", {})]
@@ -192,7 +189,6 @@ def test_slides_show_questions_and_figures_one_at_a_time(built, browser):
         assert page.evaluate("document.documentElement.scrollWidth") <= 1280
 
 
-@pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_contrast_headings_and_alternative_texts_pass_axe(scheme, built, browser):
     rules = {"type": "rule", "values": AXE_RULES if scheme == "light" else AXE_RULES[:1]}  # dark: its contrast
@@ -211,7 +207,6 @@ def test_contrast_headings_and_alternative_texts_pass_axe(scheme, built, browser
             assert found == [], path.name
 
 
-@pytest.mark.browser
 def test_a_page_that_nbconvert_saves_keeps_its_solutions_folded(browser, tmp_path):
     html, _ = HTMLExporter().from_filename(pages.FOLDER / f"{SECOND}.ipynb")
     (path := tmp_path / "page.html").write_text(html, encoding="utf-8")

@@ -30,7 +30,6 @@ def drawn(page, what="canvas"):
     return np.asarray(Image.open(io.BytesIO(page.locator(what).screenshot())).convert("RGB")).astype(int)
 
 
-@pytest.mark.browser
 def test_sampling_folds_past_half_a_period_per_sample(browser):
     with phone(browser, widgets.html("sampling", {"highest": 2.5, "start": 0.2})) as page:
         for true, folded in ((0.0, 0.0), (0.3, 0.3), (0.5, 0.5), (0.8, 0.2), (1.0, 0.0), (1.3, 0.3), (2.4, 0.4)):
@@ -46,7 +45,6 @@ def test_sampling_folds_past_half_a_period_per_sample(browser):
         assert "1.31 periods" in page.inner_text("p")
 
 
-@pytest.mark.browser
 def test_crossfade_shows_one_frame_at_each_stop_and_a_blend_between(browser):
     frames = [{"name": n, "pictures": [widgets.picture_url(torch.full((1, 4, 4), v))]} for n, v in
               (("black", 0.0), ("white", 1.0), ("gray", 0.5))]  # fmt: skip
@@ -59,7 +57,6 @@ def test_crossfade_shows_one_frame_at_each_stop_and_a_blend_between(browser):
         assert [move(page, value) for value in (1, 0.4)] == ["white", "black"], "by whole steps it never blends"
 
 
-@pytest.mark.browser
 def test_interleave_ends_as_pixel_shuffle_does(browser):
     with phone(browser, widgets.html("interleave", {"scale": 4, "side": 3, "colors": COLORS})) as page:
         assert move(page, 0) == "16 channels of 3 x 3"
@@ -70,7 +67,6 @@ def test_interleave_ends_as_pixel_shuffle_does(browser):
         assert np.abs(drawn(page)[np.ix_(middles, middles)] - wanted).max() < 8
 
 
-@pytest.mark.browser
 def test_phases_says_which_taps_keep_rows_and_slopes_even(browser):
     first = [0.1, 0.8, 0.1]
     html = widgets.html("phases", {"taps": [first, [0.2, 0.6, 0.3]], "flat": 100, "slope": 20, "colors": COLORS})
@@ -86,13 +82,11 @@ def test_phases_says_which_taps_keep_rows_and_slopes_even(browser):
         assert (drawn(page)[..., 1] < 128).any()
 
 
-@pytest.mark.browser
 def test_without_scripts_a_line_is_left(browser):
     with phone(browser, widgets.html("crossfade", {"frames": []}), java_script_enabled=False) as page:
         assert page.inner_text("body") == widgets.WITHOUT
 
 
-@pytest.mark.browser
 @pytest.mark.parametrize(("limit", "low", "high"), [(0.9, 0.4, 1.5), (0.0, 0, 0.25)])
 def test_the_staircase_finds_what_a_simulated_reader_sees(browser, displayed, limit, low, high):
     """One who sees a grid of a level and guesses below it; and one who sees all of them."""
@@ -162,7 +156,6 @@ def verdicts(page):
     return page.locator(".abx tr td:last-child").all_inner_texts()
 
 
-@pytest.mark.browser
 def test_the_browser_has_the_same_rules_and_distorts_as_python_does(asked):
     random, photo = np.random.default_rng(3), (255 * photos()[1]).round()
     rules = "const rules = document.querySelector('.abx').rules"
@@ -188,7 +181,6 @@ def test_the_browser_has_the_same_rules_and_distorts_as_python_does(asked):
         assert asked.evaluate(f"() => {{ {rules}; {noise}; return {tuned}; }}") == near, kind
 
 
-@pytest.mark.browser
 def test_the_browser_asks_and_judges_by_mouse_and_by_keys(asked):
     asked.click(".abx button")
     for question in range(8):
@@ -213,7 +205,6 @@ def test_the_browser_asks_and_judges_by_mouse_and_by_keys(asked):
     assert asked.locator("text=none").count() == 4
 
 
-@pytest.mark.browser
 def test_it_runs_in_the_site(built, browser):
     with phone(browser, built / f"{pages.NAMES[4]}.html") as page:
         page.click(".abx button")
