@@ -47,9 +47,8 @@ def test_every_field_and_every_option_of_a_network_is_an_option_of_train():
     assert options >= set(MODEL_OPTIONS)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
+def test_train_answers_bad_input_in_one_sentence(tmp_path, capsys):
+    for arguments, message in (
         ("--steps 6 --minutes 1", "give steps or minutes"),
         ("--patch 30", "patch (--patch): need a multiple of the scale 4, got 30"),
         ("--late-patch 90", "late_patch (--late-patch): need a multiple of the scale 4"),
@@ -62,13 +61,11 @@ def test_every_field_and_every_option_of_a_network_is_an_option_of_train():
         ("--resume", "nothing to resume"),
         ("--data /no/such/folder", "/no/such/folder"),
         ("--loss l7", "loss: no 'l7': choose from mse"),
-    ],
-)
-def test_train_answers_bad_input_in_one_sentence(arguments, message, tmp_path, capsys):
-    assert commands.main(["train", "--out", str(tmp_path / "out"), *arguments.split()]) == 2
-    told = capsys.readouterr().err
-    assert message in told
-    assert told.count("\n") == 1
+    ):
+        assert commands.main(["train", "--out", str(tmp_path / "out"), *arguments.split()]) == 2
+        told = capsys.readouterr().err
+        assert message in told
+        assert told.count("\n") == 1
 
 
 @pytest.mark.parametrize("change", [{"steps": None}, {"options": {"widht": 8}}])
