@@ -1,6 +1,5 @@
 """A training: its config, checked where it is made; what the loop learns, resumes to the last bit and refuses."""
 
-import argparse
 import itertools
 import math
 import os
@@ -15,12 +14,11 @@ import torch
 from conftest import CARD, DROPOUT, SMALL, Stop, on_card, weights
 
 from srlib import commands
-from srlib.commands import train as command
 from srlib.device import choose_precision
 from srlib.errors import UsageError
 from srlib.train.callbacks import Measure, Save, stop_if_too_large
 from srlib.train.checkpoints import load, load_model, run_in, save, take_up
-from srlib.train.config import MODEL_OPTIONS, TrainConfig, learning_rate
+from srlib.train.config import TrainConfig, learning_rate
 from srlib.train.trainer import Trainer
 
 
@@ -37,14 +35,6 @@ def test_every_field_refuses_what_is_wrong_and_names_itself(entry):
     for value in wrong:
         with pytest.raises(UsageError, match=f"{entry.name}.*need.*got"):
             TrainConfig(**{entry.name: value})
-
-
-def test_every_field_and_every_option_of_a_network_is_an_option_of_train():
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    options = {action.dest for action in parser._actions}
-    assert {entry.name for entry in fields(TrainConfig)} - options == {"options"}
-    assert options >= set(MODEL_OPTIONS)
 
 
 def test_train_answers_bad_input_in_one_sentence(tmp_path, capsys):
@@ -109,12 +99,10 @@ def test_another_seed_gives_other_weights_and_the_callers_random_numbers_are_lef
     assert torch.equal(torch.get_rng_state(), before)
 
 
-CHANGES = ({}, DROPOUT, {"late_patch": 64}, {"optimiser": "muon"})
+ON_CPU = [(change, "cpu") for change in ({}, DROPOUT, {"late_patch": 64}, {"optimiser": "muon"})]
 
 
-@pytest.mark.parametrize(
-    ("change", "device"), [*((change, "cpu") for change in CHANGES), pytest.param(DROPOUT, CARD, marks=on_card)]
-)
+@pytest.mark.parametrize(("change", "device"), [*ON_CPU, pytest.param(DROPOUT, CARD, marks=on_card)])
 def test_resume_is_bit_for_bit(sample, tmp_path, monkeypatch, change, device):
     """Stopped after rows and gone on with: the same weights as without a stop."""
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)  # else it may add in another order each time
