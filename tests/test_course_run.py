@@ -101,10 +101,6 @@ def test_what_is_unknown_or_without_parameters_is_rejected_before_any_work(tiny_
 
 def test_a_full_disk_other_photos_and_a_second_run_are_named(tiny_series, tmp_path, monkeypatch, capsys):
     tiny_series()
-    with monkeypatch.context() as full:
-        full.setattr(doctor, "free_gib", lambda folder: 0.1)
-        assert run(tmp_path) == 2
-    assert "0.1 GiB free" in capsys.readouterr().err
     with FileLock(tmp_path / f".{NAME}.lock"):
         assert run(tmp_path) == 2
     assert f"{tmp_path / NAME}: this very run is at work" in capsys.readouterr().err
@@ -113,11 +109,13 @@ def test_a_full_disk_other_photos_and_a_second_run_are_named(tiny_series, tmp_pa
     assert run(tmp_path) == 2
     assert "/photos/sample" in capsys.readouterr().err
     assert files(tmp_path / NAME) == {"environment.json"}
+    monkeypatch.setattr(doctor, "free_gib", lambda folder: 0.1)
+    assert run(tmp_path) == 2
+    assert "0.1 GiB free" in capsys.readouterr().err
 
 
-def test_a_failing_page_damages_nothing_and_what_is_finished_is_kept_while_nothing_changes(
-    tiny_series, tmp_path, monkeypatch, capsys
-):
+def test_a_failing_page_damages_nothing_and_the_rest_is_kept(tiny_series, tmp_path, monkeypatch, capsys):
+    """What is finished is kept while nothing changes."""
     one, three = touching("one"), touching("three")
     fails = "import os\nopen(f'{RUNS}/fresh', 'w').write(os.environ['SRLIB_FRESH'])\nraise KeyError('sharpness')"
     tiny_series({"03": three})

@@ -93,10 +93,8 @@ def test_recipe_is_raised_when_a_training_gives_something_else(name):
     """Wide enough for any machine's float32, narrow against another draw, start, loss or step."""
     record = json.loads(RECORD.read_text())
     assert record["recipe"] == experiments.RECIPE, "RECIPE was raised: python tests/test_experiments.py"
-    assert losses_of(RECIPES[name]) == pytest.approx(record["losses"][name], rel=2e-3), (
-        "a training gives other weights than before: raise RECIPE in srlib/train/experiments.py, so that no page "
-        "loads a network of the old kind, then renew the record: python tests/test_experiments.py"
-    )
+    told = "other weights: raise RECIPE in srlib/train/experiments.py, then python tests/test_experiments.py"
+    assert losses_of(RECIPES[name]) == pytest.approx(record["losses"][name], rel=2e-3), told
 
 
 if __name__ == "__main__":

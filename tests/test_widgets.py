@@ -45,7 +45,7 @@ def test_sampling_folds_past_half_a_period_per_sample(browser):
         assert "1.31 periods" in page.inner_text("p")
 
 
-def test_crossfade_shows_one_frame_at_each_stop_and_a_blend_between(browser):
+def test_crossfade_blends_between_its_stops_and_leaves_a_line_without_scripts(browser):
     frames = [{"name": n, "pictures": [widgets.picture_url(torch.full((1, 4, 4), v))]} for n, v in
               (("black", 0.0), ("white", 1.0), ("gray", 0.5))]  # fmt: skip
     given = {"label": "picture", "columns": ["one"], "sizes": [40], "frames": frames}
@@ -55,6 +55,8 @@ def test_crossfade_shows_one_frame_at_each_stop_and_a_blend_between(browser):
             assert abs(drawn(page, "div[style*=relative]")[20, 20] - level).max() <= 2
     with phone(browser, widgets.html("crossfade", given | {"step": 1})) as page:
         assert [move(page, value) for value in (1, 0.4)] == ["white", "black"], "by whole steps it never blends"
+    with phone(browser, widgets.html("crossfade", given), java_script_enabled=False) as page:
+        assert page.inner_text("body") == widgets.WITHOUT
 
 
 def test_interleave_ends_as_pixel_shuffle_does(browser):
@@ -80,11 +82,6 @@ def test_phases_says_which_taps_keep_rows_and_slopes_even(browser):
             assert says.startswith(f"Sums 1.0 and {sum(second):.1f}:")
             assert ("stays even" in says, "in even steps" in says) == even
         assert (drawn(page)[..., 1] < 128).any()
-
-
-def test_without_scripts_a_line_is_left(browser):
-    with phone(browser, widgets.html("crossfade", {"frames": []}), java_script_enabled=False) as page:
-        assert page.inner_text("body") == widgets.WITHOUT
 
 
 @pytest.mark.parametrize(("limit", "low", "high"), [(0.9, 0.4, 1.5), (0.0, 0, 0.25)])
