@@ -26,7 +26,7 @@ def entry(value, unit="dB"):
 
 def test_differences_are_sentences():
     for value, reference, tolerance, said in (
-        (28.0, 28.5, 0.1, "01.a: 28.00 dB, expected 28.50 dB within 0.1"),
+        (28.38, 28.5, 0.1, "01.a: 28.38 dB, expected 28.50 dB within 0.1"),
         (28.4, 28.5, 0.1, None),  # the bound itself, in spite of rounding
         (math.nan, 28.5, 0.1, "01.a: nan dB, expected 28.50 dB within 0.1"),
         (999.0, 1.0, None, None),
