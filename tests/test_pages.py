@@ -133,8 +133,8 @@ def test_loop_by_hand_trains_the_packages_weights(sample):
     )  # fmt: skip
     by_hand, errors = train_by_hand(config, sample)
     result = Trainer(config, sample, precision=torch.float32).run()
-    for a, b in zip(by_hand.parameters(), result.average.model.parameters()):
-        torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
+    package = result.average.model
+    torch.testing.assert_close([*by_hand.parameters()], [*package.parameters()], atol=1e-6, rtol=0)
     assert sum(errors) / len(errors) == pytest.approx(result.history[-1]["loss"], rel=1e-5)
 
 
