@@ -1,6 +1,5 @@
-"""What more than one test file needs: the sample, tiny pages that run in a second, code of pages, a browser."""
+"""What more than one test file needs: the sample, a short training, tiny pages, code of pages, a browser."""
 
-import ast
 import os
 import re
 import shutil
@@ -8,10 +7,10 @@ import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from nbformat import v4
 from photo_files import save_checkpoint
 
@@ -19,6 +18,9 @@ from course import notebooks as pages
 from course.__main__ import main
 from srlib import commands
 from srlib.data import Store, open_store
+from srlib.device import choose_device
+from srlib.train.callbacks import Callback
+from srlib.train.config import TrainConfig
 
 # A shell starts background jobs with SIGINT ignored, and children inherit that: the Ctrl-C tests would hang.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -58,19 +60,36 @@ def code_cells(name: str) -> list[Any]:
     return [cell for cell in pages.read(pages.FOLDER / f"{name}.ipynb").cells if cell.cell_type == "code"]
 
 
-def definitions(name: str, **given: Any) -> SimpleNamespace:
-    """What a page imports and defines at the top level, without its experiments; ``given`` are its constants."""
-    kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
-    kept = [node for cell in code_cells(name) for node in ast.parse(cell.source).body if isinstance(node, kinds)]
-    namespace: dict = {"__name__": name, **given}
-    exec(compile(ast.Module(kept, type_ignores=[]), f"{name}.ipynb", "exec"), namespace)
-    return SimpleNamespace(**namespace)
-
-
 @pytest.fixture(scope="session")
 def sample() -> Store:
     """The bundled photos."""
     return open_store("sample")
+
+
+# A training of seconds; and the accelerator, if there is one.
+SMALL = TrainConfig(
+    options={"width": 8, "depth": 1}, ema=0.9, steps=12, batch_size=4, patch=32, validate_every=3,
+    validate_photos=2, warmup=2,
+)  # fmt: skip
+DROPOUT = {"model": "subpixel-bn-dropout", "options": {"width": 8, "dropout": 0.3}}
+CARD = choose_device("auto")
+on_card = [pytest.mark.gpu, pytest.mark.skipif(CARD.type == "cpu", reason="needs CUDA or MPS")]
+on_cuda = pytest.mark.skipif(CARD.type != "cuda", reason="needs CUDA")
+
+
+def weights(model: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()]).cpu()
+
+
+class Stop(Callback):
+    """Ends a training by an error after a row."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def at_log(self, trainer, row):
+        if row["step"] == self.step:
+            raise InterruptedError
 
 
 @pytest.fixture
@@ -103,6 +122,13 @@ def browser() -> Iterator[Any]:
             (pytest.fail if os.environ.get("CI") else pytest.skip)(f"needs Chromium or Chrome: {error.message}")
         yield chromium
         chromium.close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs the browser."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):  # the cells of notebooks have none
+            item.add_marker("browser")
 
 
 @contextmanager

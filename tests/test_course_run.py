@@ -83,7 +83,7 @@ def test_a_run_writes_pages_report_results_and_environment(tiny_series, tmp_path
     assert '"command": "python -m course run' in found
 
 
-def test_what_is_unknown_or_without_parameters_is_rejected_before_any_work(tiny_series, tmp_path, capsys):
+def test_what_cannot_be_done_is_rejected_before_any_work(tiny_series, tmp_path, monkeypatch, capsys):
     def refused(*options):
         assert run(tmp_path / "runs", *options) == 2
         assert not (tmp_path / "runs").exists()
@@ -93,18 +93,16 @@ def test_what_is_unknown_or_without_parameters_is_rejected_before_any_work(tiny_
     assert "no page 07" in refused("--only", "07")
     assert "no/such/folder" in refused("--data", "no/such/folder")
     assert "got -1" in refused("--seed", "-1")
+    monkeypatch.setattr(doctor, "free_gib", lambda folder: 0.1)
+    assert "0.1 GiB free" in refused()
     path.write_text(path.read_text().replace('"parameters"', '"others"'))
     assert SECOND in refused()
     path.unlink()
     assert SECOND in refused()
 
 
-def test_a_full_disk_other_photos_and_a_second_run_are_named(tiny_series, tmp_path, monkeypatch, capsys):
+def test_other_photos_and_a_second_run_are_named(tiny_series, tmp_path, capsys):
     tiny_series()
-    with monkeypatch.context() as full:
-        full.setattr(doctor, "free_gib", lambda folder: 0.1)
-        assert run(tmp_path) == 2
-    assert "0.1 GiB free" in capsys.readouterr().err
     with FileLock(tmp_path / f".{NAME}.lock"):
         assert run(tmp_path) == 2
     assert f"{tmp_path / NAME}: this very run is at work" in capsys.readouterr().err
@@ -115,9 +113,8 @@ def test_a_full_disk_other_photos_and_a_second_run_are_named(tiny_series, tmp_pa
     assert files(tmp_path / NAME) == {"environment.json"}
 
 
-def test_a_failing_page_damages_nothing_and_what_is_finished_is_kept_while_nothing_changes(
-    tiny_series, tmp_path, monkeypatch, capsys
-):
+def test_a_failing_page_damages_nothing_and_the_rest_is_kept(tiny_series, tmp_path, monkeypatch, capsys):
+    """What is finished is kept while nothing changes."""
     one, three = touching("one"), touching("three")
     fails = "import os\nopen(f'{RUNS}/fresh', 'w').write(os.environ['SRLIB_FRESH'])\nraise KeyError('sharpness')"
     tiny_series({"03": three})

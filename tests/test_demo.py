@@ -20,7 +20,6 @@ from srlib.models import Interpolation
 from srlib.upscale import load_network, upscale
 from srlib.upscale.tiles import reach
 
-pytestmark = pytest.mark.browser
 READY, STATUS = "#try-save:enabled", "document.getElementById('try-status').textContent"
 
 

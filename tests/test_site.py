@@ -22,7 +22,6 @@ from course.__main__ import main
 from srlib.files import ROOT
 
 FIRST, SECOND = pages.NAMES[:2]
-RAW_TEX = re.compile(r"\\[a-zA-Z]{2,}|\$\$")
 AXE_RULES = ("color-contrast", "document-title", "empty-heading", "heading-order", "html-has-lang", "image-alt",
              "link-name", "page-has-heading-one", "scrollable-region-focusable", "table-fake-caption",
              "td-headers-attr", "th-has-data-cells")  # fmt: skip
@@ -33,23 +32,18 @@ def html_files(folder):
     return [path for path in sorted(folder.rglob("*.html")) if "_static" not in path.parts]
 
 
-def dead_links(folder):
-    """Links between the pages of a folder, and from them to other files, that lead nowhere."""
-    texts = {path: path.read_text(encoding="utf-8") for path in html_files(folder)}
+def test_no_link_between_the_pages_or_to_another_file_is_dead(built):
+    texts = {path: path.read_text(encoding="utf-8") for path in html_files(built.resolve())}
     ids = {path: set(re.findall(r'\bid="([^"]+)"', text)) for path, text in texts.items()}
-    dead = []
     for path, text in texts.items():
         for url in sorted(map(unescape, set(re.findall(r'\b(?:href|src)="([^"]+)"', text)))):
             parts = urlsplit(url)
             to = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             lost = parts.fragment and to in ids and unquote(parts.fragment) not in ids[to]
-            if not parts.scheme and (lost or not to.exists()):
-                dead.append(f"{path.relative_to(folder)}: {url}")
-    return dead
+            assert parts.scheme or (to.exists() and not lost), f"{path.name}: {url}"
 
 
-def test_no_link_is_dead_the_course_is_whole_and_figures_are_numbered(built):
-    assert dead_links(built.resolve()) == []
+def test_the_course_is_whole_and_figures_are_numbered(built):
     index = (built / "index.html").read_text(encoding="utf-8")
     for name, notebook in pages.read_all(pages.FOLDER).items():
         html = (built / f"{name}.html").read_text(encoding="utf-8")
@@ -109,10 +103,8 @@ def test_warnings_are_errors_and_a_folder_without_pages_is_refused(few_texts, tm
 
 
 def test_the_site_of_a_failed_run_shows_how_far_it_came(few_texts, tiny_series, tmp_path):
-    page, links = (
-        pages.read(tiny_series() / f"{FIRST}.ipynb"),
-        f"[the next]({SECOND}.ipynb), [a figure]({SECOND}.ipynb#cell-id=x)",
-    )
+    page = pages.read(tiny_series() / f"{FIRST}.ipynb")
+    links = f"[the next]({SECOND}.ipynb), [a figure]({SECOND}.ipynb#cell-id=x)"
     page.cells[0].source = f"[contents](../README.md)\n\n# Page 01\n\n{links}, [this](#x), [far](https://a.org)"
     page.cells[3].outputs = [v4.new_output("error", ename="KeyError", evalue="'x'", traceback=["KeyError"])]
     pages.write(tmp_path / f"{FIRST}.ipynb", page)
@@ -149,26 +141,19 @@ def test_launchers_know_where_the_course_is_published_and_how_it_is_set_up(built
     assert os.access(ROOT / ".binder" / "postBuild", os.X_OK)
 
 
-def seen(page):
-    """What is wrong with a page to the eye, beyond what :func:`conftest.phone` watches."""
-    page.wait_for_timeout(100)  # for what scripts do after it has loaded
-    lost = page.evaluate("[...document.images].filter(i => !i.naturalWidth).map(i => `no picture: ${i.src}`)")
-    prose = page.evaluate("""() => {
-        const copy = document.body.cloneNode(true);
-        copy.querySelectorAll("pre, code, script, style").forEach(element => element.remove());
-        return copy.textContent;
-    }""")
-    return lost + [f"raw TeX: {text}" for text in RAW_TEX.findall(prose)]
-
-
-@pytest.mark.browser
 def test_every_page_is_whole_without_a_network_and_fits_a_phone(built, browser):
     for path in html_files(built):
         with phone(browser, path) as page:
-            assert seen(page) == []
+            page.wait_for_timeout(100)  # for what scripts do after it has loaded
+            assert page.evaluate("[...document.images].filter(i => !i.naturalWidth).map(i => i.src)") == []
+            prose = page.evaluate("""() => {
+                const copy = document.body.cloneNode(true);
+                copy.querySelectorAll("pre, code, script, style").forEach(element => element.remove());
+                return copy.textContent;
+            }""")
+            assert re.findall(r"\\[a-zA-Z]{2,}|\$\$", prose) == [], "TeX that was not set"
 
 
-@pytest.mark.browser
 def test_search_finds_pixel_shuffle_and_a_desk_has_its_tools(built, browser):
     with browser.new_page(viewport={"width": 1400, "height": 900}) as page:
         page.goto((built / "search.html").as_uri() + "?q=pixel+shuffle")
@@ -184,7 +169,6 @@ def test_search_finds_pixel_shuffle_and_a_desk_has_its_tools(built, browser):
             assert page.evaluate("document.documentElement.dataset.theme") == theme
 
 
-@pytest.mark.browser
 def test_slides_show_questions_and_figures_one_at_a_time(built, browser):
     cells = [cell for cell in code_cells(SECOND) if not pages.has_tag(cell, pages.SOLUTION)]
     figures = [output for cell in cells for output in cell.outputs if "image/png" in output.get("data", {})]
@@ -205,7 +189,6 @@ def test_slides_show_questions_and_figures_one_at_a_time(built, browser):
         assert page.evaluate("document.documentElement.scrollWidth") <= 1280
 
 
-@pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_contrast_headings_and_alternative_texts_pass_axe(scheme, built, browser):
     rules = {"type": "rule", "values": AXE_RULES if scheme == "light" else AXE_RULES[:1]}  # dark: its contrast
@@ -224,7 +207,6 @@ def test_contrast_headings_and_alternative_texts_pass_axe(scheme, built, browser
             assert found == [], path.name
 
 
-@pytest.mark.browser
 def test_a_page_that_nbconvert_saves_keeps_its_solutions_folded(browser, tmp_path):
     html, _ = HTMLExporter().from_filename(pages.FOLDER / f"{SECOND}.ipynb")
     (path := tmp_path / "page.html").write_text(html, encoding="utf-8")

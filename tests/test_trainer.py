@@ -1,21 +1,92 @@
-"""The loop: what it learns, that it resumes to the last bit, what it refuses, and what it never saves."""
+"""A training: its config, checked where it is made; what the loop learns, resumes to the last bit and refuses."""
 
 import itertools
 import math
 import os
 import weakref
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
-from trainings import CARD, DROPOUT, SMALL, Stop, on_card, weights
+from conftest import CARD, DROPOUT, SMALL, Stop, on_card, weights
 
+from srlib import commands
+from srlib.device import choose_precision
 from srlib.errors import UsageError
 from srlib.train.callbacks import Measure, Save, stop_if_too_large
 from srlib.train.checkpoints import load, load_model, run_in, save, take_up
+from srlib.train.config import TrainConfig, learning_rate
 from srlib.train.trainer import Trainer
+
+
+@pytest.mark.parametrize("entry", fields(TrainConfig), ids=lambda entry: entry.name)
+def test_every_field_refuses_what_is_wrong_and_names_itself(entry):
+    limits, hint = entry.metadata, get_type_hints(TrainConfig)[entry.name]
+    kinds = get_args(hint) or (hint,)
+    wrong = [object(), [1], b"x"]
+    wrong += [math.nan, math.inf, -math.inf, "1", True] if {int, float} & {*kinds} else [1.5]
+    wrong += [1.5] if kinds == (int,) else []
+    wrong += [limits[bound] for bound in ("above", "below") if bound in limits]
+    wrong += [limits[bound] + far for bound, far in (("low", -1), ("high", 4)) if bound in limits]
+    wrong += ["no such name"] if "choices" in limits else []
+    for value in wrong:
+        with pytest.raises(UsageError, match=f"{entry.name}.*need.*got"):
+            TrainConfig(**{entry.name: value})
+
+
+def test_train_answers_bad_input_in_one_sentence(tmp_path, capsys):
+    for arguments, message in (
+        ("--steps 6 --minutes 1", "give steps or minutes"),
+        ("--patch 30", "patch (--patch): need a multiple of the scale 4, got 30"),
+        ("--late-patch 90", "late_patch (--late-patch): need a multiple of the scale 4"),
+        ("--patch 8 --loss ssim", "patch (--patch): the loss ssim needs at least 11, got 8"),
+        ("--scale 3 --patch 48", "scale (--scale): photos have 176 pixels a side, no multiple of 3"),
+        ("--width 1", "width (--width): need a whole number at least 2, got 1"),
+        ("--seed 9223372036854775808", "seed (--seed): need a whole number at least 0"),
+        ("--device cpu:x", "unknown device 'cpu:x': choose from auto"),
+        ("--head none", "head (--head): need one of subpixel, "),
+        ("--out /proc/nowhere", "--out /proc/nowhere: cannot be written"),
+        ("--resume", "nothing to resume"),
+        ("--data /no/such/folder", "/no/such/folder"),
+        ("--loss l7", "loss: no 'l7': choose from mse"),
+    ):
+        assert commands.main(["train", "--out", str(tmp_path / "out"), *arguments.split()]) == 2
+        told = capsys.readouterr().err
+        assert message in told
+        assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize("change", [{"steps": None}, {"options": {"widht": 8}}])
+def test_a_config_without_a_length_or_with_unknown_options_is_refused(change):
+    with pytest.raises(UsageError, match=r"give steps or minutes|has no 'widht': choose from body, width"):
+        TrainConfig(**change)
+
+
+def test_schedules_start_and_end_where_they_say():
+    config = TrainConfig(learning_rate=1e-2, final_learning_rate=1e-3, warmup=10)
+    middles = {"cosine": (1e-2 + 1e-3) / 2, "exponential": (1e-2 * 1e-3) ** 0.5, "constant": 1e-2}
+    for schedule, middle in middles.items():
+        c, end = replace(config, schedule=schedule), 1e-2 if schedule == "constant" else 1e-3
+        assert learning_rate(c, 0, 0.0) == pytest.approx(1e-3)  # a tenth of the way up
+        rates = [learning_rate(c, 100, progress) for progress in (0.0, 0.5, 1.0)]
+        assert rates == pytest.approx([1e-2, middle, end])
+
+
+@pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_precision_is_decided_by_what_a_device_computes_natively(monkeypatch, native, dtype):
+    cpu, card = torch.device("cpu"), torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a card")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0) if native else (7, 5))
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    assert [choose_precision(device)[0] for device in (cpu, card)] == [dtype, dtype]
+    assert "a card" in choose_precision(card)[1]
+    assert choose_precision(cpu, "float32") == (torch.float32, "float32 as asked")
+    with pytest.raises(UsageError, match="unknown precision 'half'"):
+        choose_precision(cpu, "half")
 
 
 def train(config, store, **options):
@@ -29,12 +100,10 @@ def test_another_seed_gives_other_weights_and_the_callers_random_numbers_are_lef
     assert torch.equal(torch.get_rng_state(), before)
 
 
-CHANGES = ({}, DROPOUT, {"late_patch": 64}, {"optimiser": "muon"})
+ON_CPU = [(change, "cpu") for change in ({}, DROPOUT, {"late_patch": 64}, {"optimiser": "muon"})]
 
 
-@pytest.mark.parametrize(
-    ("change", "device"), [*((change, "cpu") for change in CHANGES), pytest.param(DROPOUT, CARD, marks=on_card)]
-)
+@pytest.mark.parametrize(("change", "device"), [*ON_CPU, pytest.param(DROPOUT, CARD, marks=on_card)])
 def test_resume_is_bit_for_bit(sample, tmp_path, monkeypatch, change, device):
     """Stopped after rows and gone on with: the same weights as without a stop."""
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)  # else it may add in another order each time
@@ -48,8 +117,7 @@ def test_resume_is_bit_for_bit(sample, tmp_path, monkeypatch, change, device):
         with pytest.raises(InterruptedError) if step < 12 else nullcontext():
             part.run()
         assert load(last)["step"] == min(step, 12)
-    states = [trainer.average.model.state_dict().values() for trainer in (whole, part)]
-    assert all(torch.equal(one, other) for one, other in zip(*states))
+    torch.testing.assert_close(part.average.model.state_dict(), whole.average.model.state_dict(), rtol=0, atol=0)
     assert [row | {"seconds": 0} for row in whole.history] == [row | {"seconds": 0} for row in part.history]
     with pytest.raises(UsageError, match=r"learning_rate: 0\.002 there, 0\.5 here"):
         take_up(last, Trainer(replace(config, learning_rate=0.5), sample))
