@@ -156,6 +156,8 @@ def test_verdicts_are_the_same_in_both_directions_and_know_what_is_equal():
     assert turned["far"]["low"] == -found["far"]["high"]
     alone = verdicts({"far": there["far"]})["far"]
     assert alone["low"] > found["far"]["low"], "of more comparisons each has to be clearer"
+    rest = verdicts({name: there[name] for name in ("near", "unclear")})
+    assert rest["unclear"] == found["unclear"], "a comparison that is decided no longer counts"
     assert verdicts({"one seed": there["far"][0]})["one seed"]["verdict"] == "ahead"
 
 
