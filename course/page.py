@@ -11,7 +11,7 @@ import torch
 from IPython import display
 from PIL import Image
 
-from course import plots, results
+from course import plots, results, widgets
 from srlib.data import Store, open_store
 from srlib.device import choose_device, choose_precision
 from srlib.errors import UsageError, known
@@ -22,16 +22,6 @@ from srlib.train.experiments import Trained, train_once
 BUDGETS = ("smoke", "quick", "study", "full")
 EXPECTED = ROOT / "expected"
 T = TypeVar("T")
-# nbconvert ignores how JupyterLab folds cells: in a page saved as HTML solutions would stand open. Its class for
-# their tag is all that a script needs; JupyterLab and the site have no such class, and fold by themselves.
-FOLD = """<script>document.addEventListener("DOMContentLoaded", () => {
-  for (const cell of document.querySelectorAll(".celltag_solution")) {
-    const fold = document.createElement("details");
-    fold.innerHTML = '<summary style="font: 14px sans-serif; margin-left: 6em">Solution</summary>';
-    cell.replaceWith(fold);
-    fold.append(cell);
-  }
-});</script>"""
 
 
 @dataclass
@@ -94,7 +84,8 @@ class Page:
         rows = [{"result": key, "value": results.show_with_unit(**entry)} for key, entry in self.ledger.items()]
         note = "illustration: a few bundled photos" if self.is_sample else f"photos: {self.store.source}"
         plots.table(rows, f"{self.budget}, {note}", {results.MIME: self.ledger})
-        display.display({"text/html": FOLD, "text/plain": ""}, raw=True)
+        fold = (widgets.FOLDER / "fold.js").read_text(encoding="utf-8")  # solutions, in a page saved as HTML
+        display.display({"text/html": f"<script>{fold}</script>", "text/plain": ""}, raw=True)
 
 
 def open_page(name: str, *, data: str, budget: str, seed: int, device: str, runs: str) -> Page:

@@ -93,7 +93,7 @@ class Run:
         name += f"-{args.budget}-seed{args.seed}"
         self.folder, self.partial, self.earlier = (runs / (name + end) for end in ("", ".partial", ".old"))
         files = (file for part in ("srlib", "course", "expected") for file in (ROOT / part).rglob("*.*"))
-        kinds = (".py", ".js", ".pt", ".json", ".png")
+        kinds = (".py", ".js", ".css", ".pt", ".json", ".png")
         code = [hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(files) if f.suffix in kinds]
         key = json.dumps([self.parameters, args.precision, self.photos, doctor.versions(), code])
         self.key = hashlib.sha256(key.encode()).hexdigest()[:16]
