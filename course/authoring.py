@@ -11,7 +11,6 @@ from pathlib import Path
 
 from course import notebooks as pages
 from course import results
-from course.execute import execute, kernels
 from course.page import EXPECTED
 from srlib.device import PRECISIONS
 from srlib.errors import UsageError
@@ -36,10 +35,10 @@ def main(args: argparse.Namespace) -> int:
         return 0
     names, runs = pages.select(args.only), ROOT / "runs"
     runs.mkdir(exist_ok=True)
-    with kernels(runs / "author.log", time.time() if args.fresh else 0.0, args.precision):
+    with pages.kernels(runs / "author.log", time.time() if args.fresh else 0.0, args.precision):
         for name in names:
             source, output = (folder / f"{name}.ipynb" for folder in (pages.FOLDER, runs))
-            pages.write(source, execute(source, output, {}, name))
+            pages.write(source, pages.execute(source, output, {}, name))
             output.unlink()
     README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")
     (pages.FOLDER / "result.png").write_bytes(picture())

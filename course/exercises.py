@@ -1,21 +1,15 @@
-"""Predictions that a reader enters, exercises that check themselves, and the pages as work sheets. An answer that
-is still None passes, so that Run All goes through a page that nobody has filled in."""
+"""Predictions that a reader enters, and exercises that check themselves. An answer that is still None passes, so
+that Run All goes through a page that nobody has filled in."""
 
-import argparse
-import re
 import reprlib
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from numbers import Real
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-
-from course import notebooks as pages
-from srlib.errors import UsageError
 
 # A check tries an answer on one property after the other: what must be, and whether it is.
 Check = Callable[[Any], Iterator[tuple[str, bool]]]
@@ -133,25 +127,3 @@ def check(key: str, answer: Any) -> bool:
         raise
     print(f"{key}: right")
     return True
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("out", metavar="OUT", type=Path, help="a folder, new or empty")
-
-
-def main(args: argparse.Namespace) -> int:
-    """Write all pages without solutions, folded texts, outputs and stamps. UsageError: OUT holds files."""
-    if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
-        raise UsageError(f"{args.out}: needs a new or empty folder, so that nobody's answers are overwritten")
-    args.out.mkdir(parents=True, exist_ok=True)
-    for name, page in pages.read_all(pages.FOLDER).items():
-        page.cells = [cell for cell in page.cells if not pages.has_tag(cell, pages.SOLUTION)]
-        for cell in page.cells:
-            if cell.cell_type == "code":
-                cell.outputs, cell.execution_count = [], None
-            else:
-                cell.source = re.sub(r"<details>.*?</details>\s*", "", cell.source, flags=re.DOTALL).rstrip()
-        page.metadata.pop("srlib", None)
-        pages.write(args.out / f"{name}.ipynb", page)
-    print(f"Work sheets: {args.out}")
-    return 0

@@ -1,16 +1,24 @@
-"""The pages as files: names, parameters, headings, and the stamp that ties outputs to code."""
+"""The pages as files: names, parameters and headings, their execution by papermill, with the stamp that ties
+outputs to code, and work sheets made of them (``python -m course exercises``)."""
 
+import argparse
 import hashlib
 import json
+import os
 import re
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import nbformat
 import papermill
 
-from srlib.errors import UsageError
+from course.results import duration
+from srlib.errors import DataError, UsageError
 from srlib.files import ROOT, atomic
 
 FOLDER = ROOT / "notebooks"  # the committed pages
@@ -19,6 +27,7 @@ PARAMETERS = {"DATA": "sample", "BUDGET": "quick", "SEED": 0, "DEVICE": "auto", 
 INJECTED, FAILED = "injected-parameters", "papermill-error-cell-tag"  # papermill's tags
 SOLUTION = "solution"  # tag of a cell that is folded, and left out of work sheets
 WIDGET = "application/vnd.jupyter.widget-view+json"
+LIMIT = {"smoke": 10 * 60, "quick": 40 * 60, "study": 48 * 3600, "full": 12 * 3600}  # seconds: ends what hangs
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
@@ -72,14 +81,6 @@ def headings(notebook: Any) -> list[tuple[int, str]]:
     return [(at, text.strip()) for at, source in prose for text in re.findall(r"(?m)^#{1,6}\s+(.+)$", source)]
 
 
-def stamp(notebook: Any, seconds: float, **more: str) -> Any:
-    """Note in an executed page that its outputs are those of its code, made now, in so many seconds."""
-    now = datetime.now().astimezone().isoformat(timespec="seconds")
-    about = {"code_hash": code_hash(notebook), "wall_seconds": round(seconds, 1), "finished": now}
-    notebook.metadata["srlib"] = nbformat.from_dict(about | more)
-    return notebook
-
-
 def tidy(notebook: Any) -> Any:
     """Fold solutions, and take out what execution leaves behind and no reader needs: papermill's notes (they hold
     paths of this machine), dead progress bars, the version of the Python that ran."""
@@ -93,3 +94,86 @@ def tidy(notebook: Any) -> Any:
         if "outputs" in cell:
             cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
     return notebook
+
+
+@contextmanager
+def kernels(log: Path, fresh: float = 0.0, precision: str = "auto") -> Iterator[TextIO]:
+    """Set the environment that kernels inherit, and append to ``log``, which is yielded, what goes to stderr;
+    networks trained before ``fresh``, in seconds since 1970, are trained again."""
+    before, stderr = dict(os.environ), os.dup(2)
+    for name in ("SRLIB_BUDGET", "MPLBACKEND", "JUPYTER_PATH"):
+        os.environ.pop(name, None)  # the test runner's, no figures, other kernels
+    os.environ |= {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [before.get("PYTHONPATH")])]),
+        "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel of this Python, not one that the user has installed
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # else the debugger warns of frozen modules
+        "SRLIB_FRESH": str(fresh),
+        "SRLIB_PRECISION": precision,
+    }
+    try:
+        with log.open("a", buffering=1, encoding="utf-8") as file:
+            os.dup2(file.fileno(), 2)
+            yield file
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.environ.clear()
+        os.environ |= before
+
+
+def execute(source: Path, output: Path, parameters: Mapping[str, Any], label: str, **stamp: str) -> Any:
+    """Execute a page into ``output``, tidied and stamped; DataError says where it failed and leaves it there.
+    ``parameters`` are injected after the page's own; without any it runs as it is, at the budget ``quick``."""
+    if not (terminal := sys.stdout.isatty()):  # which has a progress bar instead
+        print(f"{label} ...", flush=True)
+    start, started, limit = time.monotonic(), [0], LIMIT[parameters.get("BUDGET", "quick")]
+    options = {  # no time left would mean no limit
+        "cwd": source.parent,
+        "kernel_name": "python3",
+        "timeout_func": lambda cell: max(start + limit - time.monotonic(), 0.1),
+        "on_cell_start": lambda cell, cell_index: started.append(cell_index),
+        "coalesce_streams": True,
+        "start_timeout": 120,  # seconds, on a busy machine
+        "progress_bar": {"desc": label, "leave": False, "file": sys.stdout} if terminal else False,
+    }
+    try:
+        notebook = papermill.execute_notebook(source, output, dict(parameters), **options)
+    except (papermill.PapermillExecutionError, TimeoutError, RuntimeError) as error:
+        print(f"{label}: FAILED after {duration(time.monotonic() - start)}", flush=True)
+        write(output, broken := tidy(read(output)))
+        above = [text for at, text in headings(broken) if at < started[-1]] or ["(before the first heading)"]
+        what = f"{type(error).__name__}: {error} (where memory runs out, the system ends the largest process)"
+        if isinstance(error, TimeoutError):
+            what = f"TimeoutError: the page was not done within its {duration(limit)}"
+        if isinstance(error, papermill.PapermillExecutionError):
+            arrows = re.findall(r"^-+> *\d+ (.*)$", str(error), re.MULTILINE)  # for an assert without a message
+            what = f"{error.ename}: {error.evalue or ''.join(arrows[-1:]).strip()}".rstrip(": ")
+        raise DataError(f"{source.stem} failed in section {above[-1]!r}:\n    {what}") from error
+    print(f"{label}: {duration(seconds := time.monotonic() - start)}", flush=True)
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    about = {"code_hash": code_hash(notebook), "wall_seconds": round(seconds, 1), "finished": now}
+    tidy(notebook).metadata["srlib"] = nbformat.from_dict(about | stamp)
+    write(output, notebook)
+    return notebook
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("out", metavar="OUT", type=Path, help="a folder, new or empty")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Write all pages without solutions, folded texts, outputs and stamps. UsageError: OUT holds files."""
+    if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
+        raise UsageError(f"{args.out}: needs a new or empty folder, so that nobody's answers are overwritten")
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name, page in read_all(FOLDER).items():
+        page.cells = [cell for cell in page.cells if not has_tag(cell, SOLUTION)]
+        for cell in page.cells:
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = [], None
+            else:
+                cell.source = re.sub(r"<details>.*?</details>\s*", "", cell.source, flags=re.DOTALL).rstrip()
+        page.metadata.pop("srlib", None)
+        write(args.out / f"{name}.ipynb", page)
+    print(f"Work sheets: {args.out}")
+    return 0

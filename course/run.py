@@ -17,7 +17,6 @@ from filelock import FileLock, Timeout
 
 from course import doctor, results, site
 from course import notebooks as pages
-from course.execute import execute, kernels
 from course.page import BUDGETS, EXPECTED
 from srlib.data import open_store
 from srlib.device import PRECISIONS, choose_device, choose_precision
@@ -126,7 +125,7 @@ class Run:
     def execute(self) -> list[DataError]:
         """Execute the pages that are not done; the failures."""
         failures = []
-        with kernels(self.partial / "run.log", self.fresh, self.args.precision) as log:
+        with pages.kernels(self.partial / "run.log", self.fresh, self.args.precision) as log:
             print(self.command, file=log)
             for number, name in enumerate(self.names, start=1):
                 label = f"[{number}/{len(self.names)}] {name}"
@@ -135,7 +134,7 @@ class Run:
                     continue
                 source, output = (where / f"{name}.ipynb" for where in (pages.FOLDER, self.partial))
                 try:
-                    execute(source, output, self.parameters, label, key=self.key)
+                    pages.execute(source, output, self.parameters, label, key=self.key)
                     self.done.append(name)
                 except DataError as failure:
                     traceback.print_exception(failure, file=log)
