@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 # A check tries an answer on one property after the other: what must be, and whether it is.
-Check = Callable[[Any], Iterator[tuple[str, bool]]]
+Properties = Iterator[tuple[str, bool]]
+Check = Callable[[Any], Properties]
 _entered: dict[str, tuple[float | str | None, str]] = {}
 
 
@@ -95,7 +96,7 @@ def ask(function: Callable[..., Any], *arguments: Any) -> Any:
 def number(truth: float, tolerance: float, hint: str) -> Check:
     """The check of a single number; ``hint`` is printed where it is wrong."""
 
-    def judge(answer: Any) -> Iterator[tuple[str, bool]]:
+    def judge(answer: Any) -> Properties:
         found = one_number(answer)
         yield "the answer must be a number", found is not None
         yield hint, found is not None and abs(found - truth) <= tolerance
@@ -105,8 +106,8 @@ def number(truth: float, tolerance: float, hint: str) -> Check:
 
 def check(key: str, answer: Any) -> bool:
     """Say whether an answer, a value or a function, is right, or the first property that it lacks; no solution.
-    ``key`` is that of the check among ``CHECKS`` in ``course/checks/page_NN.py``, NN being what it starts with."""
-    judge: Check = import_module(f"course.checks.page_{key[:2]}").CHECKS[key]
+    The check of the ``key`` "01.fold" is ``fold`` in ``course/checks/page_01.py``."""
+    judge: Check = getattr(import_module(f"course.checks.page_{key[:2]}"), key[3:])
     passed = False
     try:
         if answer is None:
