@@ -1,6 +1,5 @@
-"""Page 05's test: which of three pictures differs? Its rules, and the page's piece of HTML that asks in a browser.
-An adaptive staircase (Levitt 1971) for each kind of distortion, and a threshold with an interval from all answers.
-``abx.js`` follows the same rules; here they are tested with simulated readers."""
+"""Page 05's test: which of three pictures differs? A staircase (Levitt 1971) for each kind of distortion.
+``widgets/abx.js`` asks in a browser by the same rules; here they are tested with simulated readers."""
 
 import base64
 import json
@@ -40,11 +39,10 @@ class Staircase:
     def answer(self, right: bool) -> None:
         """Note an answer to a picture of this ``level``, and move."""
         self.answers.append((self.level, right))
-        self.streak, turn = (self.streak + 1, 1) if right else (0, -1)
-        if right:
-            if self.streak < 2 and not all(good for _, good in self.answers):
-                return
-            self.streak = 0
+        self.streak += right
+        if right and self.streak < 2 and not all(good for _, good in self.answers):
+            return
+        self.streak, turn = 0, 1 if right else -1
         if turn == -self.turn:
             self.step = max(self.step / 2, RULES["steps"][1])
         self.turn = turn
@@ -86,7 +84,7 @@ def simulate(threshold: float, spread: float, random: np.random.Generator) -> St
 
 def embed(photos: Sequence[Tensor], **more: Any) -> str:
     """The test as HTML with all that it needs, for photos ``[3, side, side]`` in [0, 1]; ``more`` is for tests."""
-    pixels = [base64.b64encode(np.ascontiguousarray(plots.as_array(photo)).tobytes()).decode() for photo in photos]
+    pixels = [base64.b64encode(plots.as_array(photo).tobytes()).decode() for photo in photos]
     pattern = (255 * add_grid(torch.zeros(1, 4, 4), 4, 1.0)).flatten().tolist()
     data = {"side": photos[0].shape[-1], "kinds": KINDS, "rules": RULES, "photos": pixels, "pattern": pattern}
     style, script = ((widgets.FOLDER / f"abx.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
