@@ -4,7 +4,7 @@ import os
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +21,6 @@ from srlib.train.experiments import Trained, train_once
 
 BUDGETS = ("smoke", "quick", "study", "full")
 EXPECTED = ROOT / "expected"
-T = TypeVar("T")
 
 
 @dataclass
@@ -49,7 +48,7 @@ class Page:
         """The split that the page scores: test, or val where the data holds no test photos."""
         return "test" if self.store.counts()["test"] else "val"
 
-    def pick(self, *, smoke: T, quick: T, full: T, study: T | None = None) -> T:
+    def pick(self, *, smoke: Any, quick: Any, full: Any, study: Any = None) -> Any:
         """The value for this budget; a study, the long run on CelebA, takes that of ``full`` if there is none."""
         values = {"smoke": smoke, "quick": quick, "study": full if study is None else study, "full": full}
         return values[self.budget]
