@@ -9,8 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from course import notebooks as pages
-from course import results
+from course import pages, results
 from course.page import EXPECTED
 from srlib.device import PRECISIONS
 from srlib.errors import UsageError
@@ -55,10 +54,9 @@ def picture() -> bytes:
 
 def expect(runs: list[Path], expected: Path = EXPECTED) -> list[Path]:
     """Write what finished runs of the same photos and budget found into ``expected/``; a reference made by this
-    stands for the runs that it was made of, so that those of another machine or day can join. Runs on the sample
-    become ``sample-<budget>.json``; of runs on other photos each page that prints such numbers gets a file of its
-    own (``FAR``), which names no folder of this machine. UsageError: runs of different kinds, or a reference that
-    does not keep what its runs found."""
+    stands for its runs, so that those of another machine or day can join. Of runs on other photos than the sample
+    each page of ``FAR`` gets a file of its own, which names no folder of this machine. UsageError: runs of
+    different kinds, or a reference that does not keep what its runs found."""
     sources, ledgers, how, machines = zip(*(found for run in runs for found in _found(run)))
     if len(set(sources)) > 1:
         raise UsageError("--expect: the runs differ in photos or budget; give runs of the same")

@@ -15,8 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from course import doctor, results, site
-from course import notebooks as pages
+from course import doctor, pages, results, site
 from course.page import BUDGETS, EXPECTED
 from srlib.data import open_store
 from srlib.device import PRECISIONS, choose_device, choose_precision
@@ -84,8 +83,7 @@ class Run:
             raise UsageError(f"--seed must be a whole number from 0 on, got {args.seed}")
         if (free := doctor.free_gib(runs)) < DISK[args.budget]:
             raise UsageError(f"{free:.1f} GiB free at {runs}, budget {args.budget} needs {DISK[args.budget]:g}")
-        if data != "sample" and not Path(data := str(Path(data).expanduser().resolve())).is_dir():
-            raise UsageError(f"--data {args.data}: no such folder; give a folder of photos, or 'sample'")
+        data = data if data == "sample" else str(Path(data).expanduser().resolve())
         self.photos = open_store(data, runs).fingerprint  # built where missing, so that a bad folder is found now
         self.parameters = dict(zip(pages.PARAMETERS, (data, args.budget, args.seed, str(self.device), str(runs))))
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(data).name).strip("-.") or "photos"

@@ -9,8 +9,7 @@ from conftest import phone
 from photo_files import as_tensor
 from scipy.ndimage import gaussian_filter
 
-from course import blind
-from course import notebooks as pages
+from course import blind, pages
 from srlib.data.sample import PHOTOS
 from srlib.measure.grids import add_grid
 

@@ -12,8 +12,7 @@ import pytest
 from filelock import FileLock
 from photo_files import files
 
-from course import doctor, results, site
-from course import notebooks as pages
+from course import doctor, pages, results, site
 from course import run as course_run
 from course.__main__ import main
 from srlib.files import write_json

@@ -13,7 +13,7 @@ import torch
 from conftest import code_cells
 from torch.nn.functional import pixel_unshuffle
 
-from course import notebooks as pages
+from course import pages
 from course.__main__ import main
 from course.exercises import check, predict, reveal
 from srlib.images.color import from_ycbcr, to_gray, to_ycbcr

@@ -12,8 +12,7 @@ from conftest import PARAMETERS
 from nbformat import v4
 from nbformat.v4.rwbase import rejoin_lines
 
-from course import notebooks as pages
-from course import results
+from course import pages, results
 
 MARKER = "# NBVAL_CHECK_OUTPUT"
 MACHINE_PATHS = re.compile(r"(?<![\w.~])/(?:home|root|work|tmp|Users|mnt|opt|var)/|[A-Z]:\\Users")

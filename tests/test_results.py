@@ -4,8 +4,7 @@ import math
 
 import pytest
 
-from course import authoring, results
-from course import notebooks as pages
+from course import authoring, pages, results
 from srlib.errors import UsageError
 from srlib.files import ROOT, write_json
 

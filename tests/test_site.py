@@ -16,8 +16,7 @@ from nbformat import v4
 from photo_files import saved
 from PIL import Image
 
-from course import notebooks as pages
-from course import site
+from course import pages, site
 from course.__main__ import main
 from srlib.files import ROOT
 
