@@ -1,5 +1,4 @@
-"""``python -m course run``: a plain loop over the pages, in a folder that is put in place when all are done. A
-finished page carries a stamp, by which the next run of the same command knows it need not be executed again."""
+"""``python -m course run``: a plain loop over the pages, in a folder that is put in place when all are done."""
 
 import argparse
 import hashlib
@@ -74,7 +73,7 @@ def main(args: argparse.Namespace) -> int:
 
 class Run:
     """A checked command, and ``done``, the names of the pages that are finished so far. It is made in ``partial``,
-    which becomes ``folder``; ``key`` stands for all that makes a page but its own code."""
+    which becomes ``folder``; ``key``, in a page's stamp, stands for all that makes it but its own code."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args, self.names, self.done = args, pages.select(args.only), list[str]()
