@@ -74,3 +74,4 @@ def test_ledger_reaches_the_output(open_page, displayed):
     assert json.loads(json.dumps(shown[results.MIME])) == ledger
     assert "1.23 dB" in shown["text/plain"]
     assert "illustration" in shown["text/html"]
+    assert displayed[1][0]["text/html"].startswith("<script>"), "the one that folds solutions"
