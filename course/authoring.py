@@ -9,9 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from course import notebooks as pages
-from course import results
-from course.execute import execute, kernels
+from course import pages, results
 from course.page import EXPECTED
 from srlib.device import PRECISIONS
 from srlib.errors import UsageError
@@ -36,10 +34,10 @@ def main(args: argparse.Namespace) -> int:
         return 0
     names, runs = pages.select(args.only), ROOT / "runs"
     runs.mkdir(exist_ok=True)
-    with kernels(runs / "author.log", time.time() if args.fresh else 0.0, args.precision):
+    with pages.kernels(runs / "author.log", time.time() if args.fresh else 0.0, args.precision):
         for name in names:
             source, output = (folder / f"{name}.ipynb" for folder in (pages.FOLDER, runs))
-            pages.write(source, execute(source, output, {}, name))
+            pages.write(source, pages.execute(source, output, {}, name))
             output.unlink()
     README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")
     (pages.FOLDER / "result.png").write_bytes(picture())
@@ -56,10 +54,9 @@ def picture() -> bytes:
 
 def expect(runs: list[Path], expected: Path = EXPECTED) -> list[Path]:
     """Write what finished runs of the same photos and budget found into ``expected/``; a reference made by this
-    stands for the runs that it was made of, so that those of another machine or day can join. Runs on the sample
-    become ``sample-<budget>.json``; of runs on other photos each page that prints such numbers gets a file of its
-    own (``FAR``), which names no folder of this machine. UsageError: runs of different kinds, or a reference that
-    does not keep what its runs found."""
+    stands for its runs, so that those of another machine or day can join. Of runs on other photos than the sample
+    each page of ``FAR`` gets a file of its own, which names no folder of this machine. UsageError: runs of
+    different kinds, or a reference that does not keep what its runs found."""
     sources, ledgers, how, machines = zip(*(found for run in runs for found in _found(run)))
     if len(set(sources)) > 1:
         raise UsageError("--expect: the runs differ in photos or budget; give runs of the same")

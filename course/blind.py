@@ -1,11 +1,9 @@
-"""Page 05's test: which of three pictures differs? Its rules, and the page's piece of HTML that asks in a browser.
-An adaptive staircase (Levitt 1971) for each kind of distortion, and a threshold with an interval from all answers.
-``abx.js`` follows the same rules; here they are tested with simulated readers."""
+"""Page 05's test: which of three pictures differs? A staircase (Levitt 1971) for each kind of distortion.
+``widgets/abx.js`` asks in a browser by the same rules; here they are tested with simulated readers."""
 
 import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from course import plots
+from course import plots, widgets
 from srlib.measure.grids import add_grid
 
 KINDS = ("brightness", "blur", "noise", "lines")
@@ -28,16 +26,6 @@ RULES: dict[str, Any] = {
     "spreads": (0.5, 1.0, 2.0, 4.0),  # dB from seeing to guessing; unknown of a reader, so all are tried
     "lapse": 0.03,  # wrong clicks
 }
-STYLE = """<style>
-.abx { max-width: 640px; min-height: 60px }
-.abx-row { display: flex; gap: 8px; flex-wrap: wrap }
-.abx-row button { padding: 2px; border: 1px solid #767676; background: none; cursor: pointer }
-.abx-bar { position: relative; width: 140px; height: 14px; border-bottom: 1px solid #767676 }
-.abx-bar * { position: absolute; top: 0; bottom: 0 }
-.abx-bar i { border-left: 1px dashed #767676 }
-.abx-bar b { background: #0072b2; top: 5px; bottom: 5px }
-.abx-bar u { border-left: 3px solid #d55e00 }
-</style>"""
 
 
 class Staircase:
@@ -51,11 +39,10 @@ class Staircase:
     def answer(self, right: bool) -> None:
         """Note an answer to a picture of this ``level``, and move."""
         self.answers.append((self.level, right))
-        self.streak, turn = (self.streak + 1, 1) if right else (0, -1)
-        if right:
-            if self.streak < 2 and not all(good for _, good in self.answers):
-                return
-            self.streak = 0
+        self.streak += right
+        if right and self.streak < 2 and not all(good for _, good in self.answers):
+            return
+        self.streak, turn = 0, 1 if right else -1
         if turn == -self.turn:
             self.step = max(self.step / 2, RULES["steps"][1])
         self.turn = turn
@@ -97,13 +84,13 @@ def simulate(threshold: float, spread: float, random: np.random.Generator) -> St
 
 def embed(photos: Sequence[Tensor], **more: Any) -> str:
     """The test as HTML with all that it needs, for photos ``[3, side, side]`` in [0, 1]; ``more`` is for tests."""
-    pixels = [base64.b64encode(np.ascontiguousarray(plots.as_array(photo)).tobytes()).decode() for photo in photos]
+    pixels = [base64.b64encode(plots.as_array(photo).tobytes()).decode() for photo in photos]
     pattern = (255 * add_grid(torch.zeros(1, 4, 4), 4, 1.0)).flatten().tolist()
     data = {"side": photos[0].shape[-1], "kinds": KINDS, "rules": RULES, "photos": pixels, "pattern": pattern}
-    script = Path(__file__).with_name("abx.js").read_text(encoding="utf-8")
+    style, script = ((widgets.FOLDER / f"abx.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     script = script.replace("__DATA__", json.dumps(data | more))
     note = "The test runs where scripts do: on the site, in a saved page, or after this cell has been run."
-    return f'{STYLE}<div class="abx"><p>{note}</p></div><script>{script}</script>'
+    return f'<style>\n{style}</style><div class="abx"><p>{note}</p></div><script>{script}</script>'
 
 
 def sheet(

@@ -79,7 +79,7 @@ def _free(gib: float, needed: float) -> str:
 
 
 def _kernel() -> str:
-    from course.execute import kernels, papermill  # here, so that doctor itself can tell that papermill is missing
+    from course.pages import kernels, papermill  # here, so that doctor can tell that papermill is missing
 
     page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import course, srlib")])
     with kernels(Path(os.devnull)):

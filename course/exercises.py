@@ -1,24 +1,19 @@
-"""Predictions that a reader enters, exercises that check themselves, and the pages as work sheets. An answer that
-is still None passes, so that Run All goes through a page that nobody has filled in."""
+"""Predictions that a reader enters, and exercises that check themselves. An answer that is still None passes, so
+that Run All goes through a page that nobody has filled in."""
 
-import argparse
-import re
 import reprlib
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from numbers import Real
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from course import notebooks as pages
-from srlib.errors import UsageError
-
 # A check tries an answer on one property after the other: what must be, and whether it is.
-Check = Callable[[Any], Iterator[tuple[str, bool]]]
+Properties = Iterator[tuple[str, bool]]
+Check = Callable[[Any], Properties]
 _entered: dict[str, tuple[float | str | None, str]] = {}
 
 
@@ -101,7 +96,7 @@ def ask(function: Callable[..., Any], *arguments: Any) -> Any:
 def number(truth: float, tolerance: float, hint: str) -> Check:
     """The check of a single number; ``hint`` is printed where it is wrong."""
 
-    def judge(answer: Any) -> Iterator[tuple[str, bool]]:
+    def judge(answer: Any) -> Properties:
         found = one_number(answer)
         yield "the answer must be a number", found is not None
         yield hint, found is not None and abs(found - truth) <= tolerance
@@ -111,8 +106,8 @@ def number(truth: float, tolerance: float, hint: str) -> Check:
 
 def check(key: str, answer: Any) -> bool:
     """Say whether an answer, a value or a function, is right, or the first property that it lacks; no solution.
-    ``key`` is that of the check among ``CHECKS`` in ``course/checks/page_NN.py``, NN being what it starts with."""
-    judge: Check = import_module(f"course.checks.page_{key[:2]}").CHECKS[key]
+    The check of the ``key`` "01.fold" is ``fold`` in ``course/checks/page_01.py``."""
+    judge: Check = getattr(import_module(f"course.checks.page_{key[:2]}"), key[3:])
     passed = False
     try:
         if answer is None:
@@ -133,25 +128,3 @@ def check(key: str, answer: Any) -> bool:
         raise
     print(f"{key}: right")
     return True
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("out", metavar="OUT", type=Path, help="a folder, new or empty")
-
-
-def main(args: argparse.Namespace) -> int:
-    """Write all pages without solutions, folded texts, outputs and stamps. UsageError: OUT holds files."""
-    if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
-        raise UsageError(f"{args.out}: needs a new or empty folder, so that nobody's answers are overwritten")
-    args.out.mkdir(parents=True, exist_ok=True)
-    for name, page in pages.read_all(pages.FOLDER).items():
-        page.cells = [cell for cell in page.cells if not pages.has_tag(cell, pages.SOLUTION)]
-        for cell in page.cells:
-            if cell.cell_type == "code":
-                cell.outputs, cell.execution_count = [], None
-            else:
-                cell.source = re.sub(r"<details>.*?</details>\s*", "", cell.source, flags=re.DOTALL).rstrip()
-        page.metadata.pop("srlib", None)
-        pages.write(args.out / f"{name}.ipynb", page)
-    print(f"Work sheets: {args.out}")
-    return 0

@@ -4,14 +4,14 @@ import os
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from IPython import display
 from PIL import Image
 
-from course import plots, results
+from course import plots, results, widgets
 from srlib.data import Store, open_store
 from srlib.device import choose_device, choose_precision
 from srlib.errors import UsageError, known
@@ -21,17 +21,6 @@ from srlib.train.experiments import Trained, train_once
 
 BUDGETS = ("smoke", "quick", "study", "full")
 EXPECTED = ROOT / "expected"
-T = TypeVar("T")
-# nbconvert ignores how JupyterLab folds cells: in a page saved as HTML solutions would stand open. Its class for
-# their tag is all that a script needs; JupyterLab and the site have no such class, and fold by themselves.
-FOLD = """<script>document.addEventListener("DOMContentLoaded", () => {
-  for (const cell of document.querySelectorAll(".celltag_solution")) {
-    const fold = document.createElement("details");
-    fold.innerHTML = '<summary style="font: 14px sans-serif; margin-left: 6em">Solution</summary>';
-    cell.replaceWith(fold);
-    fold.append(cell);
-  }
-});</script>"""
 
 
 @dataclass
@@ -59,7 +48,7 @@ class Page:
         """The split that the page scores: test, or val where the data holds no test photos."""
         return "test" if self.store.counts()["test"] else "val"
 
-    def pick(self, *, smoke: T, quick: T, full: T, study: T | None = None) -> T:
+    def pick(self, *, smoke: Any, quick: Any, full: Any, study: Any = None) -> Any:
         """The value for this budget; a study, the long run on CelebA, takes that of ``full`` if there is none."""
         values = {"smoke": smoke, "quick": quick, "study": full if study is None else study, "full": full}
         return values[self.budget]
@@ -94,7 +83,8 @@ class Page:
         rows = [{"result": key, "value": results.show_with_unit(**entry)} for key, entry in self.ledger.items()]
         note = "illustration: a few bundled photos" if self.is_sample else f"photos: {self.store.source}"
         plots.table(rows, f"{self.budget}, {note}", {results.MIME: self.ledger})
-        display.display({"text/html": FOLD, "text/plain": ""}, raw=True)
+        fold = (widgets.FOLDER / "fold.js").read_text(encoding="utf-8")  # solutions, in a page saved as HTML
+        display.display({"text/html": f"<script>{fold}</script>", "text/plain": ""}, raw=True)
 
 
 def open_page(name: str, *, data: str, budget: str, seed: int, device: str, runs: str) -> Page:

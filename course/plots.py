@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -25,15 +24,15 @@ DPI = 100  # one figure pixel per picture pixel and zoom step
 
 def use_style() -> None:
     """Set matplotlib to the style of the series; ``open_page`` calls it."""
-    mpl.rc("figure", dpi=DPI, figsize=(8.0, 3.6))
-    mpl.rc("figure.constrained_layout", use=True)
-    mpl.rc("axes", prop_cycle=cycler(color=PALETTE), grid=True, axisbelow=True, titlesize=10, labelsize=10)
-    mpl.rc("axes.spines", top=False, right=False)
-    mpl.rc("grid", color="#dddddd", linewidth=0.6)
-    mpl.rc("font", size=9.5)
-    mpl.rc("legend", frameon=False)
-    mpl.rc("lines", linewidth=1.8)
-    mpl.rc("image", interpolation="nearest", cmap="gray")
+    plt.rc("figure", dpi=DPI, figsize=(8.0, 3.6))
+    plt.rc("figure.constrained_layout", use=True)
+    plt.rc("axes", prop_cycle=cycler(color=PALETTE), grid=True, axisbelow=True, titlesize=10, labelsize=10)
+    plt.rc("axes.spines", top=False, right=False)
+    plt.rc("grid", color="#dddddd", linewidth=0.6)
+    plt.rc("font", size=9.5)
+    plt.rc("legend", frameon=False)
+    plt.rc("lines", linewidth=1.8)
+    plt.rc("image", interpolation="nearest", cmap="gray")
 
 
 def show(figure: plt.Figure, alt: str) -> None:
@@ -69,7 +68,7 @@ def gallery(
     gap, above, below = 8, 26 if title else 4, 15 * max(c.count("\n") + 1 for c in captions) + 8
     right, top = columns * (width + gap) + gap, above + -(-len(arrays) // columns) * (height + below)
     figure = plt.figure(figsize=(right / DPI, top / DPI), layout="none")
-    pixels: dict[str, Any] = {"transform": mpl.transforms.IdentityTransform(), "va": "top"}
+    pixels: dict[str, Any] = {"transform": None, "va": "top"}  # no transform: places are in pixels
     for i, (array, caption) in enumerate(zip(arrays, captions)):
         x = gap + i % columns * (width + gap)
         y = top - above - i // columns * (height + below) - height

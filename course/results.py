@@ -85,10 +85,9 @@ def expect(ledgers: Sequence[Ledger], command: str, machine: str, runs: Sequence
             entry |= {"value": mean, "tolerance": max(half, LEAST * abs(mean), TINY), "spread": spread, "runs": n}
         elif len(set(values)) == 1 and unit not in CLOCKS:
             entry["tolerance"] = 0
-            if type(first) is float and n == 1:
-                entry["tolerance"] = 0.15 if unit == "dB" else 0.05 * abs(first)
-            elif type(first) is float:
-                entry["tolerance"] = max(LEAST * abs(first), TINY)
+            if type(first) is float:
+                guess = 0.15 if unit == "dB" else 0.05 * abs(first)
+                entry["tolerance"] = guess if n == 1 else max(LEAST * abs(first), TINY)
         if len(ledgers) > 1:
             entry["values"] = [ledger.get(key, {}).get("value") for ledger in ledgers]
     return {"command": command, "machine": machine, "runs": list(runs), "results": entries}
@@ -116,7 +115,7 @@ def show_with_unit(value: Any, unit: str) -> str:
         value = "yes" if value else "no"
     elif isinstance(value, int):
         value = f"{value:,}"
-    elif isinstance(value, float) and math.isfinite(value):
+    elif isinstance(value, float):
         usual = value == 0 or 1e-3 <= abs(value) < 1e4
         value = f"{value:.2f}" if unit in ("dB", "%") else f"{value:.4g}" if usual else f"{value:.2e}"
     return f"{value} {unit}".rstrip()

@@ -1,5 +1,4 @@
-"""``python -m course run``: a plain loop over the pages, in a folder that is put in place when all are done. A
-finished page carries a stamp, by which the next run of the same command knows it need not be executed again."""
+"""``python -m course run``: a plain loop over the pages, in a folder that is put in place when all are done."""
 
 import argparse
 import hashlib
@@ -15,9 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from course import doctor, results, site
-from course import notebooks as pages
-from course.execute import execute, kernels
+from course import doctor, pages, results, site
 from course.page import BUDGETS, EXPECTED
 from srlib.data import open_store
 from srlib.device import PRECISIONS, choose_device, choose_precision
@@ -76,7 +73,7 @@ def main(args: argparse.Namespace) -> int:
 
 class Run:
     """A checked command, and ``done``, the names of the pages that are finished so far. It is made in ``partial``,
-    which becomes ``folder``; ``key`` stands for all that makes a page but its own code."""
+    which becomes ``folder``; ``key``, in a page's stamp, stands for all that makes it but its own code."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args, self.names, self.done = args, pages.select(args.only), list[str]()
@@ -85,15 +82,14 @@ class Run:
             raise UsageError(f"--seed must be a whole number from 0 on, got {args.seed}")
         if (free := doctor.free_gib(runs)) < DISK[args.budget]:
             raise UsageError(f"{free:.1f} GiB free at {runs}, budget {args.budget} needs {DISK[args.budget]:g}")
-        if data != "sample" and not Path(data := str(Path(data).expanduser().resolve())).is_dir():
-            raise UsageError(f"--data {args.data}: no such folder; give a folder of photos, or 'sample'")
+        data = data if data == "sample" else str(Path(data).expanduser().resolve())
         self.photos = open_store(data, runs).fingerprint  # built where missing, so that a bad folder is found now
         self.parameters = dict(zip(pages.PARAMETERS, (data, args.budget, args.seed, str(self.device), str(runs))))
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(data).name).strip("-.") or "photos"
         name += f"-{args.budget}-seed{args.seed}"
         self.folder, self.partial, self.earlier = (runs / (name + end) for end in ("", ".partial", ".old"))
         files = (file for part in ("srlib", "course", "expected") for file in (ROOT / part).rglob("*.*"))
-        kinds = (".py", ".js", ".pt", ".json", ".png")
+        kinds = (".py", ".js", ".css", ".pt", ".json", ".png")
         code = [hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(files) if f.suffix in kinds]
         key = json.dumps([self.parameters, args.precision, self.photos, doctor.versions(), code])
         self.key = hashlib.sha256(key.encode()).hexdigest()[:16]
@@ -126,7 +122,7 @@ class Run:
     def execute(self) -> list[DataError]:
         """Execute the pages that are not done; the failures."""
         failures = []
-        with kernels(self.partial / "run.log", self.fresh, self.args.precision) as log:
+        with pages.kernels(self.partial / "run.log", self.fresh, self.args.precision) as log:
             print(self.command, file=log)
             for number, name in enumerate(self.names, start=1):
                 label = f"[{number}/{len(self.names)}] {name}"
@@ -135,7 +131,7 @@ class Run:
                     continue
                 source, output = (where / f"{name}.ipynb" for where in (pages.FOLDER, self.partial))
                 try:
-                    execute(source, output, self.parameters, label, key=self.key)
+                    pages.execute(source, output, self.parameters, label, key=self.key)
                     self.done.append(name)
                 except DataError as failure:
                     traceback.print_exception(failure, file=log)

@@ -10,8 +10,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from course import notebooks as pages
-from course import results
+from course import pages, results
 from srlib.errors import DataError, UsageError
 from srlib.files import ROOT
 

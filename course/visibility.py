@@ -44,16 +44,15 @@ MODELS = {"Barten 2003": barten, "castleCSF 2024": castle}
 
 @dataclass(frozen=True)
 class Screen:
-    """An sRGB screen: 24 inches, 1920 x 1080, seen from 60 cm, unless said otherwise; ``white`` is its luminance
-    in cd/m^2, ``zoom`` the screen pixels to a pixel of the picture."""
+    """An sRGB screen whose white has 200 cd/m^2: 24 inches, 1920 x 1080, seen from 60 cm, unless said otherwise;
+    ``zoom`` is the number of screen pixels to a pixel of the picture."""
 
     pixels_per_degree: float = 37.8
-    white: float = 200.0
     zoom: float = 1.0
 
     def luminance(self, level: float) -> float:
         """cd/m^2 of an 8-bit level above 10, by the curve of sRGB (IEC 61966-2-1)."""
-        return self.white * ((level / 255 + 0.055) / 1.055) ** 2.4
+        return 200 * ((level / 255 + 0.055) / 1.055) ** 2.4
 
     def contrast(self, level: float) -> float:
         """The change of luminance that one level makes, relative to the luminance."""
@@ -80,7 +79,6 @@ def size(pattern: list[list[int]]) -> float:
 
 
 def staircase() -> None:
-    """Display the test: which of two squares has a grid? Three right answers make it fainter, a wrong one
-    stronger, which settles where 79 % are right (Levitt 1971). It runs in the browser alone and keeps nothing."""
+    """Display the test, which settles where 79 % of the answers are right (Levitt 1971), and keeps nothing."""
     rungs = [{"name": name, "size": size(pattern), "pattern": pattern} for name, pattern in RUNGS.items()]
     widgets.show("staircase", rungs=rungs)

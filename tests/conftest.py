@@ -14,7 +14,7 @@ import torch
 from nbformat import v4
 from photo_files import save_checkpoint
 
-from course import notebooks as pages
+from course import pages
 from course.__main__ import main
 from srlib import commands
 from srlib.data import Store, open_store

@@ -12,8 +12,7 @@ import pytest
 from filelock import FileLock
 from photo_files import files
 
-from course import doctor, execute, results, site
-from course import notebooks as pages
+from course import doctor, pages, results, site
 from course import run as course_run
 from course.__main__ import main
 from srlib.files import write_json
@@ -164,7 +163,7 @@ FAILING = {
 
 @pytest.mark.parametrize("message", FAILING)
 def test_a_page_that_fails_takes_too_long_or_dies_is_named(message, tiny_series, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(execute.LIMIT, "smoke", 4.0 if "Timeout" in message else 600.0)
+    monkeypatch.setitem(pages.LIMIT, "smoke", 4.0 if "Timeout" in message else 600.0)
     tiny_series({"02": FAILING[message]})
     assert run(tmp_path, only="02") == 1
     section, error = capsys.readouterr().out.splitlines()[-2:]

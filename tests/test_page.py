@@ -78,6 +78,7 @@ def test_ledger_reaches_the_output(open_page, displayed):
     assert json.loads(json.dumps(shown[results.MIME])) == ledger
     assert "1.23 dB" in shown["text/plain"]
     assert "illustration" in shown["text/html"]
+    assert displayed[1][0]["text/html"].startswith("<script>"), "the one that folds solutions"
 
 
 def test_gallery_draws_every_pixel_as_a_square_and_refuses_what_has_no_words(displayed):

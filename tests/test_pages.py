@@ -19,8 +19,7 @@ from nbformat import v4
 from nbformat.v4.rwbase import rejoin_lines
 from photo_files import saved
 
-from course import notebooks as pages
-from course import results
+from course import pages, results
 from course.page import find_set5
 from srlib import models
 from srlib.images.degrade import KERNELS, degrade, degrade_matrix, round_8bit

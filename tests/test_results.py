@@ -9,8 +9,7 @@ import torch
 from PIL import Image
 
 from benchmarks import peers
-from course import authoring, results
-from course import notebooks as pages
+from course import authoring, pages, results
 from course.page import EXPECTED
 from srlib.errors import UsageError
 from srlib.files import ROOT, write_json

@@ -16,8 +16,7 @@ from nbformat import v4
 from photo_files import saved
 from PIL import Image
 
-from course import notebooks as pages
-from course import site
+from course import pages, site, widgets
 from course.__main__ import main
 from srlib.files import ROOT
 
@@ -209,6 +208,8 @@ def test_contrast_headings_and_alternative_texts_pass_axe(scheme, built, browser
 
 def test_a_page_that_nbconvert_saves_keeps_its_solutions_folded(browser, tmp_path):
     html, _ = HTMLExporter().from_filename(pages.FOLDER / f"{SECOND}.ipynb")
+    script = (widgets.FOLDER / "fold.js").read_text(encoding="utf-8").strip()
+    assert script[script.index("document") :] in html, "older than the script: run `make notebooks`"
     (path := tmp_path / "page.html").write_text(html, encoding="utf-8")
     with browser.new_page(offline=True) as page:
         page.goto(path.as_uri(), wait_until="domcontentloaded")

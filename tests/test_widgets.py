@@ -11,8 +11,7 @@ from photo_files import as_tensor
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from course import blind, visibility, widgets
-from course import notebooks as pages
+from course import blind, pages, visibility, widgets
 from srlib.data.sample import PHOTOS
 from srlib.measure.grids import add_grid
 

@@ -1,1 +1,1 @@
-"""The checks of the exercises, a file for each page with its ``CHECKS``; see :mod:`course.exercises`."""
+"""The checks of the exercises, a file for each page and a name for each check; see :mod:`course.exercises`."""

@@ -1,15 +1,18 @@
 """Checks of page 01."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from course.exercises import Check, NotTried, ask, near, number, numbers
+from course.exercises import NotTried, Properties, ask, near, number, numbers
 
 FAULTS = ("stretched", "unsorted", "swapped")
 _PLANTED = {"A": "swapped", "B": "stretched", "C": "unsorted"}
+decibels = number(9.03, 0.05, "3.01 dB for half the squared error; half the error is a quarter of it")
+square = number(168, 0, "the side must be a multiple of 2, of 3 and of 4, and fit into 178")
+rounding = number(58.92, 0.1, "the error is spread evenly: its mean square is 1/12 of a level squared")
 
 
 def suspects(photos: Tensor, stretch: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
@@ -18,7 +21,7 @@ def suspects(photos: Tensor, stretch: Callable[[Tensor], Tensor]) -> dict[str, T
     return {name: made[fault] for name, fault in _PLANTED.items()}
 
 
-def faults(answer: Any) -> Iterator[tuple[str, bool]]:
+def faults(answer: Any) -> Properties:
     """The fault of each loader, as a mapping."""
     if isinstance(answer, dict) and all(fault is None for fault in answer.values()):
         raise NotTried
@@ -30,7 +33,7 @@ def faults(answer: Any) -> Iterator[tuple[str, bool]]:
     yield f"{right} of {len(_PLANTED)} are right", right == len(_PLANTED)
 
 
-def area_matrix(answer: Any) -> Iterator[tuple[str, bool]]:
+def area_matrix(answer: Any) -> Properties:
     """A function (size, scale) to the matrix of the kernel ``area``."""
     matrix = numbers(ask(answer, 12, 3))
     yield "for size 12 and scale 3 the matrix must be 4 x 12", tuple(matrix.shape) == (4, 12)
@@ -43,7 +46,7 @@ def area_matrix(answer: Any) -> Iterator[tuple[str, bool]]:
     yield "it must do for other sizes and scales too", other.shape == right.shape and near(other, right)
 
 
-def fold(answer: Any) -> Iterator[tuple[str, bool]]:
+def fold(answer: Any) -> Properties:
     """A function from a frequency in periods per sample to that of the slowest wave through the samples."""
     yield "of one frequency the answer must be one number", numbers(ask(answer, 0.1)).ndim == 0
     for must, truths in {
@@ -53,13 +56,3 @@ def fold(answer: Any) -> Iterator[tuple[str, bool]]:
         "past one it goes on in the same way, up and down": {1.2: 0.2, 1.8: 0.2, 2.3: 0.3, 3.0: 0.0, 5.75: 0.25},
     }.items():
         yield must, all(near(numbers(ask(answer, f)), torch.tensor(truth)) for f, truth in truths.items())
-
-
-CHECKS: dict[str, Check] = {
-    "01.area_matrix": area_matrix,
-    "01.fold": fold,
-    "01.faults": faults,
-    "01.decibels": number(9.03, 0.05, "3.01 dB for half the squared error; half the error is a quarter of it"),
-    "01.square": number(168, 0, "the side must be a multiple of 2, of 3 and of 4, and fit into 178"),
-    "01.rounding": number(58.92, 0.1, "the error is spread evenly: its mean square is 1/12 of a level squared"),
-}

@@ -1,15 +1,16 @@
 """Checks of page 02."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
-from course.exercises import Check, ask, number, numbers
+from course.exercises import Properties, ask, number, numbers
+
+tenth = number(0.915, 0.01, "the squared error shrinks to 0.9 squared of what it was; give two decimals")
 
 
-def pixel_unshuffle(answer: Any) -> Iterator[tuple[str, bool]]:
+def pixel_unshuffle(answer: Any) -> Properties:
     """A function (picture ``[N, C, H, W]``, scale) to ``[N, C * scale^2, H / scale, W / scale]``."""
     one = torch.arange(48.0).reshape(1, 1, 8, 6) / 64
     two = torch.arange(2 * 3 * 9 * 12.0).reshape(2, 3, 9, 12)
@@ -25,7 +26,7 @@ def pixel_unshuffle(answer: Any) -> Iterator[tuple[str, bool]]:
     yield "the channels of one colour must lie side by side: the colour is the first digit", torch.equal(x, wanted)
 
 
-def psnr(answer: Any) -> Iterator[tuple[str, bool]]:
+def psnr(answer: Any) -> Properties:
     """A function (output, target, peak) to decibels."""
 
     def gives(truth: float, output: torch.Tensor, target: torch.Tensor, peak: float = 1.0) -> bool:
@@ -41,10 +42,3 @@ def psnr(answer: Any) -> Iterator[tuple[str, bool]]:
     peaks = [gives(20, peak * (target + 0.1), peak * target, peak) for peak in (255.0, 1023.0)]
     yield "Max = 255 on pixels from 0 to 255 must give the same, and so must any other Max", all(peaks)
     yield "average the squares over all colours and pixels before the logarithm", gives(18.2391, uneven, target)
-
-
-CHECKS: dict[str, Check] = {
-    "02.pixel_unshuffle": pixel_unshuffle,
-    "02.psnr": psnr,
-    "02.tenth": number(0.915, 0.01, "the squared error shrinks to 0.9 squared of what it was; give two decimals"),
-}

@@ -1,6 +1,5 @@
 """Checks of page 03."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -8,12 +7,14 @@ import torch
 from torch import Tensor
 
 from course import intervals
-from course.exercises import Check, Refused, ask, near, number, numbers
+from course.exercises import Properties, Refused, ask, near, number, numbers
 from srlib.images.color import to_gray, to_ycbcr
 from srlib.images.degrade import upsample
 
+averages = number(7.03, 0.05, "take the logarithm of each, then the mean; and the logarithm of the mean")
 
-def luma_only(answer: Any) -> Iterator[tuple[str, bool]]:
+
+def luma_only(answer: Any) -> Properties:
     """A function (gray network, LR ``[N, 3, h, w]``) to HR, of which the network draws the luma."""
 
     def network(gray: Tensor) -> Tensor:  # not linear, so that it matters what it is given
@@ -29,7 +30,7 @@ def luma_only(answer: Any) -> Iterator[tuple[str, bool]]:
     yield "the chroma must be that of bicubic interpolation", near(found, wanted, 1e-4)
 
 
-def draw(answer: Any) -> Iterator[tuple[str, bool]]:
+def draw(answer: Any) -> Properties:
     """A function (random generator) to nine differences from tiles of one photo and nine from as many photos."""
     random = np.random.default_rng(0)
     drawn = [numbers(ask(answer, random)).numpy() for _ in range(300)]
@@ -44,18 +45,10 @@ def draw(answer: Any) -> Iterator[tuple[str, bool]]:
     yield "the interval over nine tiles must miss 0 in most draws: what do the tiles share?", tiles > 0.5
 
 
-def absolute(answer: Any) -> Iterator[tuple[str, bool]]:
+def absolute(answer: Any) -> Properties:
     """The colour of smallest expected absolute error, orange in 60 % of the cases and blue in 40 %."""
     colour = numbers(answer).numpy()
     yield "three numbers from 0 to 1 are needed", colour.shape == (3,) and 0 <= colour.min() <= colour.max() <= 1
     cases = np.array([[0.9, 0.39, 0.02]] * 6 + [[0.2, 0.556, 1.0]] * 4)
     error, least = (np.abs(cases - c).mean(axis=0) for c in (colour, np.median(cases, axis=0)))
     yield "another answer has a smaller error in some channel: try both ends", bool((error - least).max() < 0.005)
-
-
-CHECKS: dict[str, Check] = {
-    "03.luma_only": luma_only,
-    "03.draw": draw,
-    "03.absolute": absolute,
-    "03.averages": number(7.03, 0.05, "take the logarithm of each, then the mean; and the logarithm of the mean"),
-}

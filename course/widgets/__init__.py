@@ -12,6 +12,7 @@ from PIL import Image
 
 from course import plots
 
+FOLDER = Path(__file__).parent
 WITHOUT = "A figure that moves belongs here: run this cell to see it."
 
 
@@ -24,7 +25,7 @@ def picture_url(picture: plots.Picture) -> str:
 
 def html(name: str, data: dict[str, Any]) -> str:
     """The figure ``name`` as an element and its script; ``name.js`` says what ``data`` it takes."""
-    scripts = [Path(__file__).with_name(f"{part}.js").read_text(encoding="utf-8") for part in ("common", name)]
+    scripts = [(FOLDER / f"{part}.js").read_text(encoding="utf-8") for part in ("common", name)]
     call = f'draw(document.getElementById("moving-{name}"), {json.dumps(data)});'
     code = "\n".join([*scripts, call]).replace("</", "<\\/")
     place = f'<div id="moving-{name}" style="max-width:760px"><em>{WITHOUT}</em></div>'
