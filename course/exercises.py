@@ -106,8 +106,8 @@ def number(truth: float, tolerance: float, hint: str) -> Check:
 
 def check(key: str, answer: Any) -> bool:
     """Say whether an answer, a value or a function, is right, or the first property that it lacks; no solution.
-    The check of the ``key`` "01.fold" is ``fold`` in ``course/checks/page_01.py``."""
-    judge: Check = getattr(import_module(f"course.checks.page_{key[:2]}"), key[3:])
+    The check of the ``key`` "01.fold" is ``fold`` in ``course/checks.py``."""
+    judge: Check = getattr(import_module("course.checks"), key[3:])
     passed = False
     try:
         if answer is None:

@@ -94,20 +94,6 @@ def curves(axis: plt.Axes, series: Mapping[str, tuple[Any, Any]], xlabel: str, y
     axis.legend()
 
 
-def history(histories: Mapping[str, list[dict]], reference: tuple[str, float]) -> plt.Figure:
-    """Training loss and validation PSNR against steps; ``reference``, a (name, dB), is a dashed line."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
-    for name, rows in histories.items():
-        steps = [r["step"] for r in rows]
-        left.plot(steps, [r["loss"] for r in rows])
-        right.plot(steps, [r["val_psnr"] for r in rows], label=name)
-    right.axhline(reference[1], color="gray", linestyle="--", linewidth=1.2, label=reference[0])
-    left.set(xlabel="step", ylabel="training loss", yscale="log")
-    right.set(xlabel="step", ylabel="validation PSNR (dB)")
-    right.legend()
-    return figure
-
-
 def radial_spectrum(pictures: Tensor, bins: int = 44) -> tuple[np.ndarray, np.ndarray]:
     """Frequency in cycles per pixel, 0 to 0.5, and power in dB, mean over directions and ``[N, C, H, W]``."""
     power = power_spectrum(pictures).mean(dim=0).cpu().numpy()
@@ -116,13 +102,6 @@ def radial_spectrum(pictures: Tensor, bins: int = 44) -> tuple[np.ndarray, np.nd
     total, edges = np.histogram(radius[inside], bins, (0, 0.5), weights=power[inside])
     count, _ = np.histogram(radius[inside], bins, (0, 0.5))
     return (edges[:-1] + edges[1:]) / 2, 10 * np.log10(total / np.maximum(count, 1) + 1e-12)
-
-
-def spectrum_picture(picture: Tensor) -> Tensor:
-    """Log power of ``[C, H, W]`` as ``[1, H, W]``, frequency 0 in the middle, black 70 dB below the most."""
-    power = torch.fft.fftshift(power_spectrum(picture[None])[0])
-    level = 10 * torch.log10(power + 1e-20)
-    return ((level - level.max()) / 70 + 1).clamp(0, 1).float()[None]
 
 
 def table(rows: Sequence[Mapping[str, str]], caption: str = "", hidden: Mapping[str, Any] = {}) -> None:
