@@ -92,13 +92,13 @@ def open_page(name: str, *, data: str, budget: str, seed: int, device: str, runs
 
     ``SRLIB_BUDGET`` overrides the budget (for nbval, which cannot set parameters), ``SRLIB_PRECISION`` forces
     float32 or bfloat16, ``SRLIB_FRESH`` is the start of a run that reuses no older network. UsageError: an unknown
-    budget, device, precision or folder, or a seed that is no whole number."""
+    budget, device, precision or folder, or a seed out of its range."""
     if (override := os.environ.get("SRLIB_BUDGET") or budget) != budget:
         print(f"SRLIB_BUDGET is set: budget {override!r} instead of {budget!r}")
         budget = override
     known("budget", budget, BUDGETS)
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise UsageError(f"SEED must be a whole number from 0 on, got {seed!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise UsageError(f"SEED must be a whole number from 0 to 2**32 - 1, got {seed!r}")
     where, folder = choose_device(device), resolve(runs)
     data = data if data == "sample" else str(resolve(data))
     store = open_store(data, folder)

@@ -78,8 +78,8 @@ class Run:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args, self.names, self.done = args, pages.select(args.only), list[str]()
         self.device, runs, data = choose_device(args.device), resolve(args.runs), args.data
-        if args.seed < 0:
-            raise UsageError(f"--seed must be a whole number from 0 on, got {args.seed}")
+        if not 0 <= args.seed < 2**32:  # NumPy's limit
+            raise UsageError(f"--seed must be a whole number from 0 to 2**32 - 1, got {args.seed}")
         if (free := doctor.free_gib(runs)) < DISK[args.budget]:
             raise UsageError(f"{free:.1f} GiB free at {runs}, budget {args.budget} needs {DISK[args.budget]:g}")
         data = data if data == "sample" else str(Path(data).expanduser().resolve())

@@ -26,7 +26,8 @@ def test_wrong_parameters_are_named(open_page, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for name, value, message in (
         ("device", "cuda", "sees no cuda on this machine"),
-        ("seed", -1, "SEED must be a whole number from 0 on, got -1"),
+        ("seed", 2**32, r"SEED must be a whole number from 0 to 2\*\*32 - 1, got 4294967296"),
+        ("seed", -1, "got -1"),
         ("seed", 1.5, "got 1.5"),
         ("data", "/no/such/folder", "/no/such/folder"),
     ):
