@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
 
 
 def start(device: torch.device) -> torch.device:
@@ -35,9 +34,3 @@ def gather(value: Any) -> list[Any]:
     if dist.is_initialized():
         dist.all_gather_object(values, value)
     return values
-
-
-def in_parallel(model: nn.Module) -> nn.Module:
-    """The model, its gradients averaged over all ranks; buffers are constants, or statistics that rank 0 keeps."""
-    several = rank_and_world()[1] > 1
-    return nn.parallel.DistributedDataParallel(model, broadcast_buffers=False) if several else model

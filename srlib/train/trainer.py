@@ -17,7 +17,7 @@ from srlib.errors import UsageError
 from srlib.images.tasks import task_pair
 from srlib.models import build
 from srlib.train import ranks
-from srlib.train.callbacks import Callback, NewGraphs, StopIfNotFinite, Validate, stop_if_too_large
+from srlib.train.callbacks import Callback, StopIfNotFinite, Validate, stop_if_too_large
 from srlib.train.config import TrainConfig, learning_rate
 from srlib.train.losses import LOSSES, Loss
 from srlib.train.optimisers import Average, make_optimisers
@@ -72,6 +72,8 @@ class Trainer:
 
     def batch(self) -> tuple[Tensor, Tensor]:
         """The input and target of this step."""
+        if self.compiled:
+            torch.compiler.cudagraph_mark_step_begin()  # it may write over the tensors of the last step
         late = self.share >= 1 - self.config.late_share
         return self.examples((self.late if late else self.early).crops(self.step))
 
@@ -104,10 +106,8 @@ class Trainer:
         if loss is None and config.loss not in LOSSES:
             raise UsageError(f"loss: no {config.loss!r}: choose from {', '.join(LOSSES)}, or pass a callable")
         self.loss: Loss = loss or LOSSES[config.loss]
-        self.early = Batches(
-            store, "train", config.batch_size, config.patch, config.kernel, config.scale, config.seed, self.device,
-            rank=self.rank, world_size=self.world,
-        )  # fmt: skip
+        crops = (config.batch_size, config.patch, config.kernel, config.scale, config.seed)
+        self.early = Batches(store, "train", *crops, self.device, rank=self.rank, world_size=self.world)
         self.late = replace(self.early, patch=config.late_patch or config.patch)
         with seeded(config.seed, self.device):
             model = build(config.model, config.task, config.scale, **config.options)
@@ -118,14 +118,16 @@ class Trainer:
             self.random = random_state(self.device)
         self.average = Average(deepcopy(self.model), config.ema)
         self.optimisers = make_optimisers(config.optimiser, self.model, config.learning_rate, config.weight_decay)
-        self.network = ranks.in_parallel(self.model)
+        self.network: nn.Module = self.model
+        if self.world > 1:  # gradients are averaged; buffers are constants, or statistics that rank 0 keeps
+            self.network = nn.parallel.DistributedDataParallel(self.model, broadcast_buffers=False)
         self.objective = self.forward_and_loss
         self.examples: Callable = partial(task_pair, task=config.task, kernel=config.kernel, scale=config.scale)
         self.callbacks = [StopIfNotFinite(), Validate(), *callbacks]
-        if compile and loss is None:  # as CUDA graphs, where there is CUDA; a critic, say, changes as it is called
+        self.compiled = compile and loss is None  # a critic, say, changes as it is called
+        if self.compiled:  # as CUDA graphs, where there is CUDA
             fast = partial(torch.compile, dynamic=False, mode="reduce-overhead")
             self.examples, self.objective = fast(self.examples), fast(self.objective)
-            self.callbacks.append(NewGraphs())
         self.history, self.step, self.seconds, self.share = list[dict](), 0, 0.0, 0.0
         self.recent: list[tuple[Tensor, Tensor]] = []  # of each step since the last row: loss and gradient norm
 
