@@ -24,10 +24,9 @@ from srlib.train.optimisers import Average, make_optimisers
 
 
 class Trainer:
-    """Trains the network of a config on the train split of a store; its state lies on the object.
-
-    A batch follows from (seed, step) and a rate from (config, progress), so weights, averages, optimisers, random
-    state and the step are enough to go on bit for bit (on CUDA under deterministic cuDNN)."""
+    """Trains the network of a config on the train split of a store; its state lies on the object. A batch follows
+    from (seed, step) and a rate from (config, progress), so weights, averages, optimisers, random state and the
+    step are enough to go on bit for bit (on CUDA under deterministic cuDNN)."""
 
     def train_step(self, lr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:
         """Forward, backward, step; loss and gradient norm stay on the device, since reading them stalls a GPU."""
@@ -66,7 +65,12 @@ class Trainer:
                 for callback in self.callbacks:
                     callback.after_step(self)
                 if self.step % self.config.validate_every == 0 or self.share >= 1:
-                    self.log({"step": self.step, "seconds": self.seconds, "learning_rate": rate})
+                    row = {"step": self.step, "seconds": self.seconds, "learning_rate": rate}
+                    row["loss"] = float(torch.stack([loss for loss, _ in self.recent]).mean())
+                    self.history.append(row)
+                    for callback in self.callbacks:
+                        callback.at_log(self, row)
+                    self.recent.clear()
         self.average.model.to(memory_format=torch.contiguous_format).requires_grad_(True).eval()
         return self
 
@@ -84,14 +88,6 @@ class Trainer:
             self.share = self.step / (self.config.steps or 1)
         elif self.world == 1 or self.step % 16 == 0 or not self.share:  # rank 0's clock, but not in each step
             self.share = ranks.gather(seconds)[0] / (60 * self.config.minutes)
-
-    def log(self, row: dict) -> None:
-        """Add a row to the history; callbacks may stop here, or put in what they have to say."""
-        row["loss"] = float(torch.stack([loss for loss, _ in self.recent]).mean())
-        self.history.append(row)
-        for callback in self.callbacks:
-            callback.at_log(self, row)
-        self.recent.clear()
 
     def __init__(
         self, config: TrainConfig, store: Store, *, device: torch.device | str = "cpu",
