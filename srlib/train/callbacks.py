@@ -85,27 +85,26 @@ class Bar(Callback):
 def stop_if_too_large(trainer: "Trainer") -> None:
     """Try the largest batch to come, on copies. UsageError on all ranks if one lacks room, with what fits."""
     config, trial = trainer.config, copy(trainer)
-    if trainer.early.hold:
-        trainer.early.store.photos("train", trainer.device)  # they take their room first
+    largest = max(trainer.early, trainer.late, key=lambda batches: batches.patch)
+    crops = largest.crops(0)  # photos that a GPU holds take their room first
     trial.network, trial.loss = deepcopy((trainer.model, trainer.loss))
-    side = max(config.patch, config.late_patch)
 
     def fits(size: int) -> bool:
         # What it made is freed when it returns; a search inside the handler would keep it, through the traceback.
         try:
-            crops = torch.zeros(size, 3, side, side, dtype=torch.uint8, device=trainer.device)
-            trial.forward_and_loss(*task_pair(crops, config.task, config.kernel, config.scale)).backward()
+            lr, hr = task_pair(crops[:size], config.task, config.kernel, config.scale)
+            trial.forward_and_loss(lr, hr).backward()
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
             return False
         return True
 
-    size = share = config.batch_size // trainer.world
+    size = len(crops)
     while size and not fits(size):
         size //= 2
     size = min(ranks.gather(size))
-    if size < share:
+    if size < len(crops):
         advice = f"one of {size * trainer.world} does" if size else "choose a smaller patch or network"
-        batch = f"batch_size (--batch-size): {config.batch_size} crops of {side} pixels"
+        batch = f"batch_size (--batch-size): {config.batch_size} crops of {largest.patch} pixels"
         raise UsageError(f"{batch} do not fit into the memory of {trainer.device}: {advice}")
