@@ -1,6 +1,5 @@
-"""What trainings leave on disk: checkpoints, and one folder per experiment, named by a hash of what shapes it.
-
-Checkpoints are tensors and plain values, written whole or not at all, read without unpickling any code."""
+"""What trainings leave on disk: checkpoints of tensors and plain values, written whole or not at all, read without
+unpickling any code; and experiments, one folder for each, named by a hash of what shapes it."""
 
 import hashlib
 import inspect
@@ -91,8 +90,7 @@ def run_in(folder: Path, trainer: Trainer, resume: bool, save_seconds: float = 1
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, TrainConfig]:
-    """The averaged network of a ``model.pt`` in eval mode, and the config that it was trained by; UsageError where
-    it is none, or of a network that this version does not know."""
+    """The averaged network of a ``model.pt``, in eval mode, and its config; UsageError: none, or unknown here."""
     content = load(path)
     try:
         config = TrainConfig(**{k: v for k, v in content["config"].items() if k in TrainConfig.__annotations__})
@@ -146,10 +144,9 @@ def train_once(config: TrainConfig, store: Store, runs: Path, *, device: torch.d
                fresh: float = 0.0, init: dict | None = None, loss: Loss | None = None,
                measure: Callable[[nn.Module], dict[str, Any]] | None = None, say: Callable[[str], None] = print,
                save_seconds: float = 15.0) -> Trained:  # fmt: skip
-    """Train, or load the same training from ``runs/experiments``; ``say`` gets one line that tells which.
-
-    ``measure`` maps the averaged network to numbers that join every row of the history. An interrupted training
-    goes on where it was. What is older than ``fresh`` (seconds since 1970; infinity: all) is trained anew."""
+    """Train, or load the same training from ``runs/experiments``; ``say`` gets one line that tells which. Numbers
+    that ``measure`` finds in the averaged network join every row of the history. An interrupted training goes on
+    where it was. What is older than ``fresh`` (seconds since 1970; infinity: all) is trained anew."""
     key = experiment_key(config, store, precision, init, loss, measure)
     folder, label = runs / "experiments" / key, f"{config.model} {config.task}, seed {config.seed}"
     there = {file.name for file in folder.glob("*.pt") if file.stat().st_mtime >= fresh}
