@@ -12,13 +12,12 @@ from srlib.models import MODELS, bodies, heads, upscaler
 from srlib.train.losses import LEAST_SIDE, LOSSES
 
 # what `options` may hold: the arguments of srlib.models.upscaler that a task does not decide, and their limits
-_BY_TASK = ("in_channels", "out_channels", "scale", "return")
-MODEL_OPTIONS = {name: hint for name, hint in get_type_hints(upscaler).items() if name not in _BY_TASK}
 _LIMITS: dict[str, dict[str, Any]] = {
-    "body": {"choices": bodies.BODIES}, "width": {"low": 2}, "depth": {"low": 0},
-    "head": {"choices": heads.HEADS}, "init": {"choices": heads.INITIALISATIONS},
-    "skip": {"choices": degrade.INTERPOLATIONS}, "dropout": {"low": 0, "below": 1}, "leak": {"low": 0, "below": 1},
+    "body": {"choices": bodies.BODIES}, "width": {"low": 2}, "depth": {"low": 0}, "head": {"choices": heads.HEADS},
+    "skip": {"choices": degrade.INTERPOLATIONS}, "init": {"choices": heads.INITIALISATIONS}, "batch_norm": {},
+    "dropout": {"low": 0, "below": 1}, "leak": {"low": 0, "below": 1},
 }  # fmt: skip
+MODEL_OPTIONS = {name: get_type_hints(upscaler)[name] for name in _LIMITS}
 
 
 def _field(default: Any, help: str, **limits: Any) -> Any:
@@ -63,7 +62,7 @@ class TrainConfig:
         for name, value in self.options.items():
             if name not in MODEL_OPTIONS:
                 raise UsageError(f"options: a network has no {name!r}: choose from {', '.join(MODEL_OPTIONS)}")
-            _check(name, value, MODEL_OPTIONS[name], _LIMITS.get(name, {}))
+            _check(name, value, MODEL_OPTIONS[name], _LIMITS[name])
         if (self.steps is None) == (self.minutes is None):
             raise UsageError(f"give steps or minutes, one of them: got {self.steps} and {self.minutes}")
         if SIDE % self.scale:
@@ -78,14 +77,12 @@ class TrainConfig:
 def _check(name: str, value: Any, hint: Any, limits: Mapping[str, Any]) -> None:
     """Refuse a value of another type than ``hint``, or outside ``limits``."""
     kinds, choices = get_args(hint) or (hint,), limits.get("choices")
-    if value is None and type(None) in kinds:
-        return
     low, above = (limits.get(bound, -math.inf) for bound in ("low", "above"))
     high, below = (limits.get(bound, math.inf) for bound in ("high", "below"))
     fits = type(value) in kinds or (float in kinds and type(value) is int)
     if fits and type(value) in (int, float):
         fits = low <= value <= high and above < value < below  # so it is finite, too
-    if not fits or (choices and value not in choices):
+    if not fits or (choices and value not in (None, *choices)):  # None has passed the check of types
         words = {int: "a whole number", float: "a number", bool: "true or false", dict: "a dict", str: "a text"}
         bounds = (("at least", low), ("above", above), ("at most", high), ("below", below))
         need = words[kinds[0]] + ",".join(f" {word} {limit:g}" for word, limit in bounds if math.isfinite(limit))
