@@ -88,21 +88,15 @@ def stop_if_too_large(trainer: "Trainer") -> None:
     largest = max(trainer.early, trainer.late, key=lambda batches: batches.patch)
     crops = largest.crops(0)  # photos that a GPU holds take their room first
     trial.network, trial.loss = deepcopy((trainer.model, trainer.loss))
-
-    def fits(size: int) -> bool:
-        # What it made is freed when it returns; a search inside the handler would keep it, through the traceback.
+    size = len(crops)
+    while size:
         try:
-            lr, hr = task_pair(crops[:size], config.task, config.kernel, config.scale)
-            trial.forward_and_loss(lr, hr).backward()
+            trial.forward_and_loss(*task_pair(crops[:size], config.task, config.kernel, config.scale)).backward()
+            break
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
-            return False
-        return True
-
-    size = len(crops)
-    while size and not fits(size):
-        size //= 2
+        size //= 2  # only here, after the handler, is the memory of what failed free again
     size = min(ranks.gather(size))
     if size < len(crops):
         advice = f"one of {size * trainer.world} does" if size else "choose a smaller patch or network"
