@@ -1,15 +1,14 @@
-"""What trainings leave on disk: checkpoints of tensors and plain values, written whole or not at all, read without
-unpickling any code; and experiments, one folder for each, named by a hash of what shapes it."""
+"""What trainings leave: checkpoints, whole and without code, and experiments, found by what shapes them."""
 
 import hashlib
 import inspect
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 from types import FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +30,7 @@ RECIPE = 1
 
 
 def save(path: Path, content: dict) -> None:
-    """Write a checkpoint."""
+    """Write a checkpoint of tensors and plain values, whole or not at all."""
     with atomic(path) as aside:
         torch.save({"format": FORMAT, **content}, aside)
 
@@ -75,16 +74,15 @@ def take_up(path: Path, trainer: Trainer) -> None:
         raise UsageError(f"{path}: a training of another version, which cannot go on: begin it anew") from None
 
 
-def run_in(folder: Path, trainer: Trainer, resume: bool, save_seconds: float = 15.0) -> str:
+def run_in(out: Path, trainer: Trainer, resume: bool, save_seconds: float = 15.0) -> str:
     """Train to the end, from ``last.pt`` to ``resume``; write ``history.json``, ``model.pt``. What was done."""
     if resume:
-        take_up(folder / "last.pt", trainer)
-    trainer.callbacks += [Save(folder / "last.pt", save_seconds), Bar()]
+        take_up(out / "last.pt", trainer)
+    trainer.callbacks += [Save(out / "last.pt", save_seconds), Bar()]
     row = trainer.run().history[-1]
     if trainer.rank == 0:
-        write_json(folder / "history.json", trainer.history)
-        average = trainer.average.model.state_dict()
-        save(folder / "model.pt", {"config": asdict(trainer.config), "average": average})
+        write_json(out / "history.json", trainer.history)
+        save(out / "model.pt", {"config": asdict(trainer.config), "average": trainer.average.model.state_dict()})
     score = f", validation {row['val_psnr']:.2f} dB" if "val_psnr" in row else ""
     return f"{row['step']:,} steps in {row['seconds']:.0f} s{score}"
 
@@ -102,8 +100,7 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Modul
     return model.to(device).eval(), config
 
 
-@dataclass
-class Trained:
+class Trained(NamedTuple):
     """A trained network in eval mode, its history, and the key under which ``runs/`` keeps it."""
 
     model: nn.Module

@@ -71,7 +71,6 @@ def discriminator(width: int = 32) -> nn.Sequential:
 
 class Adversarial:
     """MSE plus ``weight`` times the adversarial loss of a discriminator that learns along with the network.
-
     Each call first takes one step of the discriminator on (output, target), then returns ``mse + weight *
     softplus(-D(output))``, the non-saturating loss of Goodfellow et al. 2014. Its own state is in no checkpoint: a
     resumed training starts with a new one. ``learning_rate``, ``width`` and ``seed`` are the discriminator's."""

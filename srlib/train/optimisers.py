@@ -24,10 +24,10 @@ class Muon(torch.optim.Optimizer):
     """Momentum whose step is made orthogonal, for kernels (Jordan 2024, kellerjordan.github.io/posts/muon).
 
     A kernel ``[out, in, k, k]`` is taken as a matrix ``[out, in * k * k]``. Few directions dominate its gradients;
-    Adam, which scales number by number, evens them only in part. Here the momentum is :func:`orthogonalised`, and
-    all directions move about equally far. The step is scaled by 0.2 sqrt(larger side), to the size of Adam's, so
-    that Adam's learning rates serve (Liu et al. 2025, arXiv 2502.16982). Steps of one size make kernels grow with
-    their number; ``lr * weight_decay`` of them go before each. ``torch.optim.Muon`` is for matrices alone."""
+    Adam, which scales number by number, evens them only in part; :func:`orthogonalised` momentum moves all about
+    equally far. Steps are scaled by 0.2 sqrt(larger side), to the size of Adam's, so that its learning rates serve
+    (Liu et al. 2025, arXiv 2502.16982). As steps of one size let kernels grow, ``lr * weight_decay`` of them is
+    taken away before each. ``torch.optim.Muon`` is the same for matrices, and takes no kernels."""
 
     def __init__(self, kernels: list[nn.Parameter], lr: float, weight_decay: float = 0.0) -> None:
         shapes = dict.fromkeys(kernel.shape for kernel in kernels)  # each once, in order
@@ -44,10 +44,9 @@ class Muon(torch.optim.Optimizer):
             torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
             ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
             steps = orthogonalised(torch.stack(ahead).flatten(2))
-            size = 0.2 * max(steps.shape[-2:]) ** 0.5
             moves = [step.reshape_as(kernel) for step, kernel in zip(steps, kernels)]
             torch._foreach_mul_(kernels, 1 - group["lr"] * group["weight_decay"])
-            torch._foreach_add_(kernels, moves, alpha=-size * group["lr"])
+            torch._foreach_add_(kernels, moves, alpha=-0.2 * max(steps.shape[-2:]) ** 0.5 * group["lr"])
 
 
 def make_optimisers(name: str, model: nn.Module, lr: float, decay: float = 0.0) -> list[torch.optim.Optimizer]:
