@@ -22,7 +22,6 @@ def orthogonalised(matrices: Tensor) -> Tensor:
 
 class Muon(torch.optim.Optimizer):
     """Momentum whose step is made orthogonal, for kernels (Jordan 2024, kellerjordan.github.io/posts/muon).
-
     A kernel ``[out, in, k, k]`` is taken as a matrix ``[out, in * k * k]``. Few directions dominate its gradients;
     Adam, which scales number by number, evens them only in part; :func:`orthogonalised` momentum moves all about
     equally far. Steps are scaled by 0.2 sqrt(larger side), to the size of Adam's, so that its learning rates serve
