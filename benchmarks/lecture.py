@@ -186,8 +186,6 @@ def rates(args: argparse.Namespace) -> None:
             def step(trainer: Trainer = trainer) -> None:
                 trainer.train_step(*trainer.batch())
                 trainer.step += 1
-                for callback in trainer.callbacks:
-                    callback.after_step(trainer)
 
             with exact_float32():
                 per = per_second(step, device, args.seconds)

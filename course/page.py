@@ -16,8 +16,8 @@ from srlib.data import Store, open_store
 from srlib.device import choose_device, choose_precision
 from srlib.errors import UsageError, known
 from srlib.files import ROOT, resolve
+from srlib.train.checkpoints import Trained, train_once
 from srlib.train.config import TrainConfig
-from srlib.train.experiments import Trained, train_once
 
 BUDGETS = ("smoke", "quick", "study", "full")
 EXPECTED = ROOT / "expected"

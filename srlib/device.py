@@ -26,27 +26,23 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(device: torch.device, wanted: str = "auto") -> tuple[torch.dtype, str]:
-    """The precision of training, and the reason in words. UsageError: an unknown name.
-
-    ``auto`` takes bfloat16 where the hardware multiplies it natively and is about twice as fast by it: CUDA from
-    compute capability 8.0 on, CPUs with AMX or AVX512-BF16. Elsewhere bfloat16 is slower, and it takes float32."""
+    """The precision of training, and the reason in words. ``auto`` takes bfloat16 where the hardware multiplies it
+    natively and is about twice as fast by it: CUDA from compute capability 8.0 on, CPUs with AMX or AVX512-BF16;
+    elsewhere bfloat16 is slower, and it takes float32. UsageError: an unknown name."""
     known("precision", wanted, PRECISIONS)
     if wanted != "auto":
         return getattr(torch, wanted), f"{wanted} as asked"
-    if device.type == "cuda":
+    name, tests = device.type, ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    native = name == "cpu" and any(getattr(torch.cpu, test, bool)() for test in tests)
+    if name == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
         native, name = major >= 8, f"{torch.cuda.get_device_name(device)}, compute capability {major}.{minor}"
-    else:
-        tests = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-        native = device.type == "cpu" and any(getattr(torch.cpu, test, bool)() for test in tests)
-        name = device.type
     return (torch.bfloat16, f"bfloat16 autocast ({name})") if native else (torch.float32, f"float32 ({name})")
 
 
 @contextmanager
 def exact_float32() -> Iterator[None]:
-    """float32 without TF32, to which cuDNN rounds convolutions (10 bits of mantissa) unasked: what is measured
-    inside is comparable between a GPU and a CPU."""
+    """float32 without TF32 (10 bits of mantissa), to which cuDNN rounds unasked: a GPU computes as a CPU does."""
     cudnn: Any = torch.backends.cudnn
     places, name = [cudnn, torch.backends.cuda.matmul], "allow_tf32"
     try:

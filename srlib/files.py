@@ -29,10 +29,9 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON, whole or not at all."""
+    """Write JSON, whole or not at all; what is no UTF-8 in names is escaped."""
     with atomic(path) as aside:
-        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-        aside.write_text(text, encoding="utf-8", errors="backslashreplace")  # of names that are no UTF-8
+        aside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8", "backslashreplace")
 
 
 def printable(name: str | Path) -> str:

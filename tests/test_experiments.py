@@ -11,9 +11,9 @@ import torch
 from conftest import weights
 
 from srlib.data import open_store
-from srlib.train import experiments
+from srlib.train import checkpoints
+from srlib.train.checkpoints import experiment_key, train_once
 from srlib.train.config import TrainConfig
-from srlib.train.experiments import experiment_key, train_once
 from srlib.train.trainer import Trainer
 
 RECORD = Path(__file__).with_name("recipe.json")
@@ -70,7 +70,7 @@ def test_what_shapes_a_training_makes_another_key(sample, monkeypatch):
         key(weighted(torch.zeros(2, dtype=torch.bfloat16))), key(weighted(torch.zeros(2))),
         key(weighted(torch.ones(1, 2))), key(weighted(torch.ones(2, 1))), key(None, lambda model: {}),
     }  # fmt: skip
-    monkeypatch.setattr(experiments, "RECIPE", experiments.RECIPE + 1)
+    monkeypatch.setattr(checkpoints, "RECIPE", checkpoints.RECIPE + 1)
     assert len(keys | {key()}) == 16
 
 
@@ -91,11 +91,11 @@ def losses_of(config: TrainConfig) -> list[float]:
 def test_recipe_is_raised_when_a_training_gives_something_else(name):
     """Wide enough for any machine's float32, narrow against another draw, start, loss or step."""
     record = json.loads(RECORD.read_text())
-    assert record["recipe"] == experiments.RECIPE, "RECIPE was raised: python tests/test_experiments.py"
-    told = "other weights: raise RECIPE in srlib/train/experiments.py, then python tests/test_experiments.py"
+    assert record["recipe"] == checkpoints.RECIPE, "RECIPE was raised: python tests/test_experiments.py"
+    told = "other weights: raise RECIPE in srlib/train/checkpoints.py, then python tests/test_experiments.py"
     assert losses_of(RECIPES[name]) == pytest.approx(record["losses"][name], rel=2e-3), told
 
 
 if __name__ == "__main__":
     losses = {name: losses_of(config) for name, config in RECIPES.items()}
-    RECORD.write_text(json.dumps({"recipe": experiments.RECIPE, "losses": losses}, indent=1) + "\n")
+    RECORD.write_text(json.dumps({"recipe": checkpoints.RECIPE, "losses": losses}, indent=1) + "\n")

@@ -21,8 +21,8 @@ from srlib.data import open_store
 from srlib.errors import UsageError
 from srlib.files import ROOT
 from srlib.train import ranks, trainer
-from srlib.train.callbacks import Save, stop_if_too_large
-from srlib.train.checkpoints import load, load_model, take_up
+from srlib.train.callbacks import stop_if_too_large
+from srlib.train.checkpoints import Save, load, load_model, take_up
 
 SRLIB = [sys.executable, "-m", "srlib"]
 ALONE = os.environ | {"OMP_NUM_THREADS": "1"}  # two threads and one may differ in the last bit

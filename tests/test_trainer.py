@@ -16,8 +16,8 @@ from conftest import CARD, DROPOUT, SMALL, Stop, on_card, weights
 from srlib import commands
 from srlib.device import choose_precision
 from srlib.errors import UsageError
-from srlib.train.callbacks import Measure, Save, stop_if_too_large
-from srlib.train.checkpoints import load, load_model, run_in, save, take_up
+from srlib.train.callbacks import Measure, stop_if_too_large
+from srlib.train.checkpoints import Save, load, load_model, run_in, save, take_up
 from srlib.train.config import TrainConfig, learning_rate
 from srlib.train.trainer import Trainer
 

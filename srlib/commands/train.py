@@ -16,7 +16,6 @@ from srlib.device import PRECISIONS, choose_device, choose_precision
 from srlib.errors import DataError, UsageError
 from srlib.files import resolve
 from srlib.train import ranks
-from srlib.train.callbacks import Bar, Save
 from srlib.train.checkpoints import load_model, run_in
 from srlib.train.config import MODEL_OPTIONS, TrainConfig
 from srlib.train.trainer import Trainer
@@ -92,11 +91,11 @@ def main(args: argparse.Namespace) -> int:
         pays = device.type == "cuda" and able and long  # compiling takes half a minute
         how: dict[str, Any] = {"device": device, "precision": precision, "init": init}
         how["compile"] = args.compile == "on" or (args.compile == "auto" and pays)
-        trainer = Trainer(config, store, callbacks=[Save(last, args.save_every), Bar()], **how)
+        trainer = Trainer(config, store, **how)
         if rank == 0:
             print(store.describe())
             print(f"{config.model} {config.task} on {device.type}, {world} process(es), {reason}", flush=True)
-        done = run_in(out, trainer, args.resume)
+        done = run_in(out, trainer, args.resume, args.save_every)
         if rank == 0:
             print(f"{done}\nwrote {model} and {out / 'history.json'}")
     except FloatingPointError as error:

@@ -1,10 +1,8 @@
 """What happens around a training step, a small class each; before the first: whether a batch fits into memory."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from copy import copy, deepcopy
-from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,10 +11,9 @@ from tqdm.auto import tqdm
 
 from srlib.device import out_of_memory
 from srlib.errors import UsageError
-from srlib.images.tasks import TASKS
+from srlib.images.tasks import task_pair
 from srlib.measure.evaluation import mean_psnr
 from srlib.train import ranks
-from srlib.train.checkpoints import save
 
 if TYPE_CHECKING:
     from srlib.train.trainer import Trainer
@@ -40,8 +37,8 @@ class StopIfNotFinite(Callback):
     """Comes early, so that no weights are scored or saved after a loss or a gradient that is not finite."""
 
     def at_log(self, trainer: "Trainer", row: dict) -> None:
-        finite = torch.isfinite(torch.stack([torch.stack(pair) for pair in trainer.recent]))
-        if not bool(finite.all()):
+        finite = torch.stack([torch.stack(pair) for pair in trainer.recent]).isfinite()
+        if not finite.all():
             first = int((~finite).any(dim=1).nonzero()[0])
             what, config = "gradient" if finite[first, 0] else "loss", trainer.config
             at = f"step {trainer.step - len(finite) + 1 + first} (learning rate {config.learning_rate:g})"
@@ -59,13 +56,6 @@ class Validate(Callback):
             row["val_psnr"] = mean_psnr(trainer.average.model, photos, c.task, **how)
 
 
-class NewGraphs(Callback):
-    """Lets CUDA graphs write over those of the last step; for compiled trainings, as it loads the compiler."""
-
-    def after_step(self, trainer: "Trainer") -> None:
-        torch.compiler.cudagraph_mark_step_begin()
-
-
 class Measure(Callback):
     """The numbers that a function finds in the averaged network, in every row."""
 
@@ -76,27 +66,13 @@ class Measure(Callback):
         row.update(self.function(trainer.average.model))
 
 
-class Save(Callback):
-    """``last.pt``, from which a training goes on: at rows ``seconds`` apart by rank 0's clock, and at the last."""
-
-    def __init__(self, file: Path, seconds: float = 15.0) -> None:
-        self.file, self.seconds, self.saved = file, seconds, perf_counter()
-
-    def at_log(self, trainer: "Trainer", row: dict) -> None:
-        if ranks.gather(perf_counter() - self.saved)[0] >= self.seconds or trainer.share >= 1:
-            state, self.saved = trainer.state_dict(), perf_counter()
-            if trainer.rank == 0:
-                save(self.file, state)
-
-
 class Bar(Callback):
     """A progress bar with the rate, the last loss and the last score; rank 0 shows it."""
 
-    @contextmanager
-    def around(self, trainer: "Trainer"):
+    def around(self, trainer: "Trainer") -> tqdm:
         c, how = trainer.config, {"unit": "step", "leave": False, "disable": trainer.rank > 0}
-        with tqdm(total=c.steps, initial=trainer.step, desc=f"{c.model} {c.task}", **how) as self.bar:
-            yield
+        self.bar = tqdm(total=c.steps, initial=trainer.step, desc=f"{c.model} {c.task}", **how)
+        return self.bar
 
     def after_step(self, trainer: "Trainer") -> None:
         self.bar.update()
@@ -109,27 +85,20 @@ class Bar(Callback):
 def stop_if_too_large(trainer: "Trainer") -> None:
     """Try the largest batch to come, on copies. UsageError on all ranks if one lacks room, with what fits."""
     config, trial = trainer.config, copy(trainer)
-    if trainer.early.hold:
-        trainer.early.store.photos("train", trainer.device)  # they take their room first
+    largest = max(trainer.early, trainer.late, key=lambda batches: batches.patch)
+    crops = largest.crops(0)  # photos that a GPU holds take their room first
     trial.network, trial.loss = deepcopy((trainer.model, trainer.loss))
-    side, (channels, out) = max(config.patch, config.late_patch), TASKS[config.task]
-
-    def fits(size: int) -> bool:
-        # What it made is freed when it returns; a search inside the handler would keep it, through the traceback.
+    size = len(crops)
+    while size:
         try:
-            lr = torch.zeros(size, channels, side // config.scale, side // config.scale, device=trainer.device)
-            trial.forward_and_loss(lr, torch.zeros(size, out, side, side, device=trainer.device)).backward()
+            trial.forward_and_loss(*task_pair(crops[:size], config.task, config.kernel, config.scale)).backward()
+            break
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
-            return False
-        return True
-
-    size = share = config.batch_size // trainer.world
-    while size and not fits(size):
-        size //= 2
+        size //= 2  # only here, after the handler, is the memory of what failed free again
     size = min(ranks.gather(size))
-    if size < share:
+    if size < len(crops):
         advice = f"one of {size * trainer.world} does" if size else "choose a smaller patch or network"
-        batch = f"batch_size (--batch-size): {config.batch_size} crops of {side} pixels"
+        batch = f"batch_size (--batch-size): {config.batch_size} crops of {largest.patch} pixels"
         raise UsageError(f"{batch} do not fit into the memory of {trainer.device}: {advice}")

@@ -45,14 +45,9 @@ def perceptual_loss(output: Tensor, target: Tensor) -> Tensor:
 
 # The minimiser of mse is the conditional mean, that of l1 the conditional median.
 LOSSES: dict[str, Loss] = {
-    "mse": mse_loss,
-    "l1": l1_loss,
-    "charbonnier": charbonnier_loss,
-    "luma": luma_loss,
-    "ssim": ssim_loss,
-    "lpips": lpips_loss,
-    "perceptual": perceptual_loss,
-}
+    "mse": mse_loss, "l1": l1_loss, "charbonnier": charbonnier_loss, "luma": luma_loss, "ssim": ssim_loss,
+    "lpips": lpips_loss, "perceptual": perceptual_loss,
+}  # fmt: skip
 LEAST_SIDE = {"ssim": 11, "lpips": 32, "perceptual": 32}  # pixels, for their windows and poolings
 
 
@@ -64,10 +59,9 @@ class Detail(nn.Module):
 
 
 def discriminator(width: int = 32) -> nn.Sequential:
-    """A small patch discriminator: ``[N, 3, H, W]`` to logits ``[N, 1, H / 8, W / 8]``, high for photos.
-
-    It sees only detail; all else is in the LR picture too. Each logit judges 22 x 22 pixels (Isola et al. 2017).
-    Spectral normalisation bounds how fast a logit can change (Miyato et al. 2018)."""
+    """A small patch discriminator: ``[N, 3, H, W]`` to logits ``[N, 1, H / 8, W / 8]``, high for photos. It sees
+    only detail; all else is in the LR picture too. Each logit judges 22 x 22 pixels (Isola et al. 2017). Spectral
+    normalisation bounds how fast a logit can change (Miyato et al. 2018)."""
     bounded = nn.utils.parametrizations.spectral_norm
     layers: list[nn.Module] = [Detail()]
     for cin, cout in ((3, width), (width, 2 * width), (2 * width, 2 * width)):
@@ -77,11 +71,9 @@ def discriminator(width: int = 32) -> nn.Sequential:
 
 class Adversarial:
     """MSE plus ``weight`` times the adversarial loss of a discriminator that learns along with the network.
-
-    Each call first takes one step of the discriminator on (output, target), then returns
-    ``mse + weight * softplus(-D(output))``, the non-saturating loss of Goodfellow et al. 2014; so it can stand
-    where any loss stands. Its own state is in no checkpoint: a resumed training starts with a new discriminator.
-    ``learning_rate``, ``width`` and ``seed`` are the discriminator's."""
+    Each call first takes one step of the discriminator on (output, target), then returns ``mse + weight *
+    softplus(-D(output))``, the non-saturating loss of Goodfellow et al. 2014. Its own state is in no checkpoint: a
+    resumed training starts with a new one. ``learning_rate``, ``width`` and ``seed`` are the discriminator's."""
 
     def __init__(self, weight: float, learning_rate: float = 5e-4, width: int = 32, seed: int = 0) -> None:
         self.weight, self.settings = weight, (weight, learning_rate, width, seed)

@@ -1,17 +1,15 @@
 """How a step follows from gradients: Adam, or Muon for kernels; and the running average of the weights."""
 
-from collections.abc import Iterable
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:
-    """The nearest matrices with all singular values 1, roughly: ``[n, rows, columns]`` to the same.
-
-    Five steps of a Newton-Schulz iteration with the coefficients of Jordan 2024. They are chosen to be quick,
-    not exact: singular values end between 0.7 and 1.2, and those below about 1e-3 of the norm lag behind."""
+    """The nearest matrices with all singular values 1, roughly: ``[n, rows, columns]`` to the same. Five steps of
+    a Newton-Schulz iteration with the coefficients of Jordan 2024, which are quick, not exact: singular values end
+    between 0.7 and 1.2, and those below about 1e-3 of the norm lag behind."""
     a, b, c = 3.4445, -4.7750, 2.0315
     upright = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if upright else matrices
@@ -24,22 +22,17 @@ def orthogonalised(matrices: Tensor) -> Tensor:
 
 class Muon(torch.optim.Optimizer):
     """Momentum whose step is made orthogonal, for kernels (Jordan 2024, kellerjordan.github.io/posts/muon).
+    A kernel ``[out, in, k, k]`` is taken as a matrix ``[out, in * k * k]``. Few directions dominate its gradients;
+    Adam, which scales number by number, evens them only in part; :func:`orthogonalised` momentum moves all about
+    equally far. Steps are scaled by 0.2 sqrt(larger side), to the size of Adam's, so that its learning rates serve
+    (Liu et al. 2025, arXiv 2502.16982). As steps of one size let kernels grow, ``lr * weight_decay`` of them is
+    taken away before each. ``torch.optim.Muon`` is the same for matrices, and takes no kernels."""
 
-    A kernel ``[out, in, k, k]`` is taken as a matrix ``[out, in * k * k]``. Its gradients are dominated by few
-    directions; Adam, which scales number by number, evens them only in part. Here the momentum goes through
-    :func:`orthogonalised`, and all directions move about equally far. The step is scaled by 0.2 sqrt(larger
-    side), the size of Adam's, so that Adam's learning rates serve (Liu et al. 2025, arXiv 2502.16982). Steps of
-    one size make kernels grow with their number; ``weight_decay`` takes ``lr * weight_decay`` of them away before
-    each. ``torch.optim.Muon`` is the same for matrices, and takes no kernels."""
-
-    def __init__(self, kernels: Iterable[Tensor], lr: float, weight_decay: float = 0.0) -> None:
-        alike: dict[torch.Size, list[Tensor]] = {}
-        for kernel in kernels:
-            alike.setdefault(kernel.shape, []).append(kernel)
-        defaults = {"lr": lr, "momentum": 0.95, "weight_decay": weight_decay}
-        super().__init__([{"params": same} for same in alike.values()], defaults)
-        for kernel in (kernel for same in alike.values() for kernel in same):
-            self.state[kernel]["momentum"] = torch.zeros_like(kernel)
+    def __init__(self, kernels: list[nn.Parameter], lr: float, weight_decay: float = 0.0) -> None:
+        shapes = dict.fromkeys(kernel.shape for kernel in kernels)  # each once, in order
+        groups = [{"params": [kernel for kernel in kernels if kernel.shape == shape]} for shape in shapes]
+        super().__init__(groups, {"lr": lr, "momentum": 0.95, "weight_decay": weight_decay})
+        self.state.update({kernel: {"momentum": torch.zeros_like(kernel)} for kernel in kernels})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -50,29 +43,25 @@ class Muon(torch.optim.Optimizer):
             torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
             ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
             steps = orthogonalised(torch.stack(ahead).flatten(2))
-            size = 0.2 * max(steps.shape[-2:]) ** 0.5
             moves = [step.reshape_as(kernel) for step, kernel in zip(steps, kernels)]
             torch._foreach_mul_(kernels, 1 - group["lr"] * group["weight_decay"])
-            torch._foreach_add_(kernels, moves, alpha=-size * group["lr"])
+            torch._foreach_add_(kernels, moves, alpha=-0.2 * max(steps.shape[-2:]) ** 0.5 * group["lr"])
 
 
 def make_optimisers(name: str, model: nn.Module, lr: float, decay: float = 0.0) -> list[torch.optim.Optimizer]:
-    """The optimisers that together step all weights of a model; ``name`` is one of ``config.OPTIMISERS``. Kernels
+    """The optimisers that together step all weights of a model; ``name`` is ``adam`` or ``muon``. Kernels
     alone decay, decoupled from their gradients (Loshchilov and Hutter 2019, arXiv 1711.05101)."""
     weights = list(model.parameters())
     kernels, rest = [w for w in weights if w.ndim > 1], [w for w in weights if w.ndim < 2]
-    how: dict[str, Any] = {"lr": lr, "weight_decay": 0.0, "fused": weights[0].device.type != "mps"}
-    if name == "adam":
-        groups: list[dict[str, Any]] = [{"params": kernels, "weight_decay": decay}, {"params": rest}]
-        return [torch.optim.AdamW(groups, **how)]
-    return [Muon(kernels, lr, decay), torch.optim.AdamW(rest, **how)]
+    adam = partial(torch.optim.AdamW, lr=lr, weight_decay=0.0, fused=weights[0].device.type != "mps")
+    if name == "muon":
+        return [Muon(kernels, lr, decay), adam(rest)]
+    return [adam([{"params": kernels, "weight_decay": decay}, {"params": rest, "weight_decay": 0.0}])]
 
 
 class Average:
-    """Exponential moving average of weights (Polyak), with a warm-up so that step 0 does not linger.
-
-    ``torch.optim.swa_utils.AveragedModel`` keeps its count on the device and reads it back at every update, which
-    makes a GPU wait; here the step is a plain number."""
+    """Exponential moving average of weights (Polyak), with a warm-up so that step 0 does not linger. PyTorch's own
+    ``AveragedModel`` reads its count back from the device at every update, which makes a GPU wait."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.model, self.decay = model.requires_grad_(False), decay

@@ -6,21 +6,18 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
 
 
 def start(device: torch.device) -> torch.device:
     """Join the other processes that ``torchrun`` started, if it did; the device that is this process's own."""
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         return device
-    backend = "gloo"
-    if device.type == "cuda":
-        cards, local = torch.cuda.device_count(), int(os.environ["LOCAL_RANK"])
-        if int(os.environ.get("LOCAL_WORLD_SIZE", 1)) <= cards:
-            backend = "nccl"  # which wants a card for each process
-        device = torch.device("cuda", local % cards)
+    cards = torch.cuda.device_count() if device.type == "cuda" else 0
+    if cards:
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]) % cards)
         torch.cuda.set_device(device)
-    dist.init_process_group(backend, timeout=timedelta(minutes=10))
+    enough = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) <= cards  # NCCL wants a card for each process
+    dist.init_process_group("nccl" if enough else "gloo", timeout=timedelta(minutes=10))
     return device
 
 
@@ -35,9 +32,3 @@ def gather(value: Any) -> list[Any]:
     if dist.is_initialized():
         dist.all_gather_object(values, value)
     return values
-
-
-def in_parallel(model: nn.Module) -> nn.Module:
-    """The model, its gradients averaged over all ranks; buffers are constants, or statistics that rank 0 keeps."""
-    several = rank_and_world()[1] > 1
-    return nn.parallel.DistributedDataParallel(model, broadcast_buffers=False) if several else model

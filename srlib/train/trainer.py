@@ -17,17 +17,16 @@ from srlib.errors import UsageError
 from srlib.images.tasks import task_pair
 from srlib.models import build
 from srlib.train import ranks
-from srlib.train.callbacks import Callback, NewGraphs, StopIfNotFinite, Validate, stop_if_too_large
+from srlib.train.callbacks import Callback, StopIfNotFinite, Validate, stop_if_too_large
 from srlib.train.config import TrainConfig, learning_rate
 from srlib.train.losses import LOSSES, Loss
 from srlib.train.optimisers import Average, make_optimisers
 
 
 class Trainer:
-    """Trains the network of a config on the train split of a store; its state lies on the object.
-
-    A batch follows from (seed, step) and a rate from (config, progress), so weights, averages, optimisers, random
-    state and the step are enough to go on bit for bit (on CUDA under deterministic cuDNN)."""
+    """Trains the network of a config on the train split of a store; its state lies on the object. A batch follows
+    from (seed, step) and a rate from (config, progress), so weights, averages, optimisers, random state and the
+    step are enough to go on bit for bit (on CUDA under deterministic cuDNN)."""
 
     def train_step(self, lr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:
         """Forward, backward, step; loss and gradient norm stay on the device, since reading them stalls a GPU."""
@@ -66,12 +65,19 @@ class Trainer:
                 for callback in self.callbacks:
                     callback.after_step(self)
                 if self.step % self.config.validate_every == 0 or self.share >= 1:
-                    self.log({"step": self.step, "seconds": self.seconds, "learning_rate": rate})
+                    row = {"step": self.step, "seconds": self.seconds, "learning_rate": rate}
+                    row["loss"] = float(torch.stack([loss for loss, _ in self.recent]).mean())
+                    self.history.append(row)
+                    for callback in self.callbacks:
+                        callback.at_log(self, row)
+                    self.recent.clear()
         self.average.model.to(memory_format=torch.contiguous_format).requires_grad_(True).eval()
         return self
 
     def batch(self) -> tuple[Tensor, Tensor]:
         """The input and target of this step."""
+        if self.compiled:
+            torch.compiler.cudagraph_mark_step_begin()  # it may write over the tensors of the last step
         late = self.share >= 1 - self.config.late_share
         return self.examples((self.late if late else self.early).crops(self.step))
 
@@ -82,14 +88,6 @@ class Trainer:
             self.share = self.step / (self.config.steps or 1)
         elif self.world == 1 or self.step % 16 == 0 or not self.share:  # rank 0's clock, but not in each step
             self.share = ranks.gather(seconds)[0] / (60 * self.config.minutes)
-
-    def log(self, row: dict) -> None:
-        """Add a row to the history; callbacks may stop here, or put in what they have to say."""
-        row["loss"] = float(torch.stack([loss for loss, _ in self.recent]).mean())
-        self.history.append(row)
-        for callback in self.callbacks:
-            callback.at_log(self, row)
-        self.recent.clear()
 
     def __init__(
         self, config: TrainConfig, store: Store, *, device: torch.device | str = "cpu",
@@ -104,10 +102,8 @@ class Trainer:
         if loss is None and config.loss not in LOSSES:
             raise UsageError(f"loss: no {config.loss!r}: choose from {', '.join(LOSSES)}, or pass a callable")
         self.loss: Loss = loss or LOSSES[config.loss]
-        self.early = Batches(
-            store, "train", config.batch_size, config.patch, config.kernel, config.scale, config.seed, self.device,
-            rank=self.rank, world_size=self.world,
-        )  # fmt: skip
+        crops = (config.batch_size, config.patch, config.kernel, config.scale, config.seed)
+        self.early = Batches(store, "train", *crops, self.device, rank=self.rank, world_size=self.world)
         self.late = replace(self.early, patch=config.late_patch or config.patch)
         with seeded(config.seed, self.device):
             model = build(config.model, config.task, config.scale, **config.options)
@@ -118,14 +114,16 @@ class Trainer:
             self.random = random_state(self.device)
         self.average = Average(deepcopy(self.model), config.ema)
         self.optimisers = make_optimisers(config.optimiser, self.model, config.learning_rate, config.weight_decay)
-        self.network = ranks.in_parallel(self.model)
+        self.network: nn.Module = self.model
+        if self.world > 1:  # gradients are averaged; buffers are constants, or statistics that rank 0 keeps
+            self.network = nn.parallel.DistributedDataParallel(self.model, broadcast_buffers=False)
         self.objective = self.forward_and_loss
         self.examples: Callable = partial(task_pair, task=config.task, kernel=config.kernel, scale=config.scale)
         self.callbacks = [StopIfNotFinite(), Validate(), *callbacks]
-        if compile and loss is None:  # as CUDA graphs, where there is CUDA; a critic, say, changes as it is called
+        self.compiled = compile and loss is None  # a critic, say, changes as it is called
+        if self.compiled:  # as CUDA graphs, where there is CUDA
             fast = partial(torch.compile, dynamic=False, mode="reduce-overhead")
             self.examples, self.objective = fast(self.examples), fast(self.objective)
-            self.callbacks.append(NewGraphs())
         self.history, self.step, self.seconds, self.share = list[dict](), 0, 0.0, 0.0
         self.recent: list[tuple[Tensor, Tensor]] = []  # of each step since the last row: loss and gradient norm
 
