@@ -9,7 +9,7 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 
-from srlib.models.folding import folded
+from srlib.models.bodies import folded
 
 
 @contextmanager

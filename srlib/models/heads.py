@@ -8,9 +8,7 @@ from torch import Tensor, nn
 
 from srlib.errors import UsageError, known
 from srlib.images.degrade import placed
-from srlib.models.folding import Folding
-
-_conv = partial(nn.Conv2d, kernel_size=3, padding=1)
+from srlib.models.bodies import Folding, conv3
 
 
 def icnr_(weight: Tensor, scale: int) -> Tensor:
@@ -81,7 +79,7 @@ class TiedConv2d(Folding, nn.Conv2d):
 
 
 def _subpixel(width: int, out: int, scale: int, icnr: bool = False) -> nn.Sequential:
-    conv = _conv(width, out * scale**2)
+    conv = conv3(width, out * scale**2)
     if icnr:
         icnr_(conv.weight, scale)
         nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
@@ -116,7 +114,7 @@ HEADS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "subpixel-2x2": _two_steps,
     "transposed-divisible": lambda w, o, s: _transposed(w, o, s, 3 * s),
     "transposed-overlap": lambda w, o, s: _transposed(w, o, s, 2 * s + 1),
-    "nearest-conv": lambda w, o, s: nn.Sequential(nn.Upsample(scale_factor=s, mode="nearest-exact"), _conv(w, o)),
-    "bilinear-conv": lambda w, o, s: nn.Sequential(nn.Upsample(scale_factor=s, mode="bilinear"), _conv(w, o)),
+    "nearest-conv": lambda w, o, s: nn.Sequential(nn.Upsample(scale_factor=s, mode="nearest-exact"), conv3(w, o)),
+    "bilinear-conv": lambda w, o, s: nn.Sequential(nn.Upsample(scale_factor=s, mode="bilinear"), conv3(w, o)),
 }
 FROM_ICNR = {"subpixel-icnr", "subpixel-tied", "subpixel-ramp", "subpixel-icnr-box"}  # whatever ``init`` says
