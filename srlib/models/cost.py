@@ -1,7 +1,6 @@
 """What a network costs: parameters and multiply-adds, layer by layer, and time."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from functools import partial
 from statistics import median
 from time import perf_counter
@@ -10,19 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from srlib.models.bodies import folded
-
-
-@contextmanager
-def in_use(model: nn.Module) -> Iterator[None]:
-    """Eval mode and no gradients inside; afterwards every layer is in the mode that it was in."""
-    modes = [(layer, layer.training) for layer in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for layer, mode in modes:
-            layer.training = mode
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -88,14 +88,13 @@ def to_subpixel(layer: nn.ConvTranspose2d) -> SubPixelConv:
 
 
 def _with_axes(conv: nn.Conv2d, shuffle: nn.PixelShuffle) -> SubPixelConv:
-    """The two with their geometry; to be read, not to be run."""
     scale = shuffle.upscale_factor
     if (conv.stride, conv.dilation, conv.padding_mode) != ((1, 1), (1, 1), "zeros"):
         raise ValueError(f"to be converted it needs stride 1, dilation 1 and padding with zeros only, got {conv}")
     if isinstance(conv.padding, str) or any(p >= k for p, k in zip(conv.padding, conv.kernel_size)):
         raise ValueError(f"padding must be numbers below {conv.kernel_size}, the kernel's, got {conv.padding!r}")
     axes = (Axis(scale * k, scale, scale * (k - 1 - p)) for k, p in zip(conv.kernel_size, conv.padding))
-    return SubPixelConv(conv, *axes)
+    return SubPixelConv(conv, *axes)  # to be read, not to be run
 
 
 def to_transposed(layer: SubPixelConv | nn.Sequential) -> nn.ConvTranspose2d:

@@ -1,12 +1,11 @@
-"""Heads, the ways to turn channels into scale x scale pixels, and what weights are before training."""
+"""Heads, the ways to turn channels into scale x scale pixels."""
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from srlib.errors import UsageError, known
+from srlib.errors import UsageError
 from srlib.images.degrade import placed
 from srlib.models.bodies import Folding, conv3
 
@@ -19,22 +18,6 @@ def icnr_(weight: Tensor, scale: int) -> Tensor:
     with torch.no_grad():
         kernel = nn.init.kaiming_normal_(torch.empty_like(weight[:: scale**2]))
         return weight.copy_(kernel.repeat_interleave(scale**2, dim=0))
-
-
-INITIALISATIONS = {
-    "default": None,  # PyTorch's own
-    "orthogonal": partial(nn.init.orthogonal_, gain=2**0.5),  # the lecture's
-    "kaiming": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
-}
-
-
-def initialise_(module: nn.Module, scheme: str) -> None:
-    """Initialise all convolutions by one of ``INITIALISATIONS``; biases become 0."""
-    known("initialisation", scheme, INITIALISATIONS)
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and (fill := INITIALISATIONS[scheme]):
-            fill(layer.weight)
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
 
 def tying(scale: int, kernel: int, order: int) -> Tensor:
@@ -89,8 +72,7 @@ def _subpixel(width: int, out: int, scale: int, icnr: bool = False) -> nn.Sequen
 def _box(scale: int) -> nn.Sequential:
     """The mean over scale x scale pixels, zero at every frequency where a grid would stand, so that no weights can
     bring it back (Sugawara, Shiota and Kiya 2018; Kinoshita and Kiya 2020, arXiv 2002.02117)."""
-    before, after = scale // 2, scale - 1 - scale // 2
-    return nn.Sequential(nn.ReplicationPad2d((before, after, before, after)), nn.AvgPool2d(scale, stride=1))
+    return nn.Sequential(nn.ReplicationPad2d((scale // 2, (scale - 1) // 2) * 2), nn.AvgPool2d(scale, stride=1))
 
 
 def _two_steps(width: int, out: int, scale: int) -> nn.Sequential:
@@ -101,8 +83,7 @@ def _two_steps(width: int, out: int, scale: int) -> nn.Sequential:
 
 def _transposed(width: int, out: int, scale: int, kernel: int) -> nn.ConvTranspose2d:
     spare = kernel - scale  # the output is (h - 1) * scale + kernel - 2 * padding + output_padding
-    padding = (spare + 1) // 2
-    return nn.ConvTranspose2d(width, out, kernel, scale, padding, output_padding=2 * padding - spare)
+    return nn.ConvTranspose2d(width, out, kernel, scale, padding=(spare + 1) // 2, output_padding=spare % 2)
 
 
 HEADS: dict[str, Callable[[int, int, int], nn.Module]] = {

@@ -10,8 +10,8 @@ from srlib.errors import UsageError
 from srlib.images.degrade import INTERPOLATIONS
 from srlib.images.tasks import DEGRADATIONS, TASKS
 from srlib.models.bodies import BODIES
-from srlib.models.heads import HEADS, INITIALISATIONS
-from srlib.models.networks import MODELS, upscaler
+from srlib.models.heads import HEADS
+from srlib.models.networks import INITIALISATIONS, MODELS, upscaler
 from srlib.train.losses import LEAST_SIDE, LOSSES
 
 SCHEDULES = ("cosine", "exponential", "constant")
