@@ -48,17 +48,15 @@ def mse_of_decibel(decibel: float) -> float:
     return 1 / 10 ** (decibel / 10)
 
 
-def psnr(
-    output: Tensor, target: Tensor, *, crop_border: int, channels: str, average: str, max_value: float | str = 1.0,
-) -> Tensor:  # fmt: skip
-    """Peak signal-to-noise ratio in dB; each choice that moves a published number is an argument.
-
-    ``crop_border``: pixels left out along every edge (0, or the scale, in most papers). ``channels``: all
-    ``as-is``, limited-range luma ``y`` (the habit of super-resolution papers), full-range luma ``y-full``, or
-    full-range chroma, ``cb`` or ``cr``. ``average``: ``none`` gives ``[N]``; ``images`` is the mean of the images'
-    decibels; ``mse`` the decibels of their mean MSE, never above it (Jensen's inequality). ``max_value``: the
-    peak; ``"image"``, the largest value within each target, as the lecture describes it, gives no comparable
-    number. The output is clamped to [0, 1] first, as a picture file would."""
+def psnr(output: Tensor, target: Tensor, *, crop_border: int, channels: str, average: str,
+         max_value: float | str = 1.0) -> Tensor:  # fmt: skip
+    """Peak signal-to-noise ratio in dB of the output, clamped to [0, 1] as in a picture file. Each choice that
+    moves a published number is an argument. ``crop_border``: pixels left out along every edge (0, or the scale, in
+    most papers). ``channels``: all ``as-is``, limited-range luma ``y`` (the habit of super-resolution papers),
+    full-range luma ``y-full``, or full-range chroma, ``cb`` or ``cr``. ``average``: ``none`` gives ``[N]``;
+    ``images`` the mean of the images' decibels; ``mse`` the decibels of their mean MSE, never above it (Jensen's
+    inequality). ``max_value``: the peak; ``"image"``, the lecture's, is the largest value within each target, and
+    gives no comparable number."""
     known("average", average, AVERAGES)
     if (by_image := max_value == "image") and average == "mse":
         raise ValueError("a peak per image cannot be applied to the mean MSE: use average='images'")

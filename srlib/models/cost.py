@@ -22,11 +22,10 @@ def layer_table(model: nn.Module, input_shape: Iterable[int]) -> list[dict]:
     rows: list[dict] = []
 
     def record(name: str, layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-        row = {"name": name, "layer": type(layer).__name__, "output": tuple(output.shape), "multiply_adds": 0}
-        row["parameters"] = sum(p.numel() for p in layer.parameters())
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            pixels = output if isinstance(layer, nn.Conv2d) else inputs[0]
-            row["multiply_adds"] = layer.weight[0].numel() * pixels.numel()
+        pixels = inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output
+        taps = layer.weight[0].numel() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) else 0
+        row: dict = {"name": name, "layer": type(layer).__name__, "output": tuple(output.shape)}
+        row |= {"multiply_adds": taps * pixels.numel(), "parameters": sum(p.numel() for p in layer.parameters())}
         rows.append(row)
 
     model = folded(model).eval()  # a copy, which may keep its hooks

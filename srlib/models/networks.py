@@ -88,16 +88,13 @@ class Consistent(_Around):
         return hr + least_norm(lr - degrade(hr, "bicubic", scale, round_lr=False), "bicubic", scale)
 
 
-def upscaler(
-    in_channels: int, out_channels: int, *, scale: int = 4, body: str = "residual", width: int = 64,
-    depth: int = 3, head: str = "subpixel", skip: str | None = "bicubic", init: str = "default",
-    batch_norm: bool = False, dropout: float = 0.0, leak: float = 0.0,
-) -> Upscaler:  # fmt: skip
-    """A network from its parts; every named model is one call of this. UsageError for an unknown name.
-
-    ``body`` is ``plain`` (the lecture's) or a kind of :func:`srlib.models.bodies.residual_body`; ``depth`` counts
-    its inner 3x3 layers or its blocks, ``width`` their channels; ``leak`` is the slope of a plain body's ReLUs
-    below zero. ``init`` is for all heads but ``FROM_ICNR``."""
+def upscaler(in_channels: int, out_channels: int, *, scale: int = 4, body: str = "residual", width: int = 64,
+             depth: int = 3, head: str = "subpixel", skip: str | None = "bicubic", init: str = "default",
+             batch_norm: bool = False, dropout: float = 0.0, leak: float = 0.0) -> Upscaler:  # fmt: skip
+    """A network from its parts; every named model is one call of this. UsageError for an unknown name. ``body`` is
+    ``plain`` (the lecture's) or a kind of :func:`srlib.models.bodies.residual_body`; ``depth`` counts its inner
+    3x3 layers or its blocks, ``width`` their channels; ``leak`` is the slope of a plain body's ReLUs below zero.
+    ``init`` is for all heads but ``FROM_ICNR``."""
     known("head", head, HEADS)
     known("body", body, BODIES)
     known("initialisation", init, INITIALISATIONS)
