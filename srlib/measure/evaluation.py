@@ -1,6 +1,5 @@
-"""The one evaluator, shared by the training loop, the pages and the command: photos to one score per image.
-Computed where the network is, chunk by chunk, and in exact float32, so that a GPU and a CPU agree. Photos are
-uint8 RGB ``[N, 3, H, W]``, on the device or not."""
+"""The one evaluator of the training loop, the pages and the command: photos, uint8 RGB ``[N, 3, H, W]`` anywhere,
+to one score per image, computed where the network is and in exact float32, so that a GPU and a CPU agree."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext

@@ -97,5 +97,4 @@ def add_grid(images: Tensor, period: int, levels: float, seed: int = 0) -> Tenso
     pattern = torch.randn(period, period, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     pattern = (pattern - pattern.mean()) / pattern.std(unbiased=False)
     h, w = images.shape[-2:]
-    tiled = pattern.repeat(-(-h // period), -(-w // period))[:h, :w]
-    return images + (levels / 255 * tiled).to(images)
+    return images + (levels / 255 * pattern.repeat(-(-h // period), -(-w // period))[:h, :w]).to(images)

@@ -101,10 +101,9 @@ def _directions(channels: int) -> Tensor:
 
 
 def patch_distance(output: Tensor, target: Tensor) -> Tensor:
-    """How differently the 7 x 7 patches of two pictures are distributed, ``[N]``, in 8-bit levels: the sliced
-    Wasserstein distance (Rabin et al. 2011; Karras et al. 2018). All patches, wherever they lie, are projected on
-    64 fixed directions without a mean, and the sorted projections compared. It asks whether the output has the
-    texture of photos, not whether that is in its place (Blau and Michaeli 2018: perception)."""
+    """How differently the 7 x 7 patches of two pictures are distributed, wherever they lie: their sliced Wasserstein
+    distance (Rabin et al. 2011; Karras et al. 2018) along 64 fixed directions without a mean, ``[N]``, in 8-bit
+    levels. It asks for the texture of photos, not for its place (Blau and Michaeli 2018: perception)."""
     output, target = _scored(output, target, 0, "as-is")
     kernels = placed(_directions, (output.shape[1],), output.dtype, output.device)
     ours, theirs = (nn.functional.conv2d(x, kernels).flatten(2).sort(dim=2).values for x in (output, target))

@@ -38,9 +38,8 @@ def tying(scale: int, kernel: int, order: int) -> Tensor:
 
 
 class TiedConv2d(Folding, nn.Conv2d):
-    """The convolution before a pixel shuffle, tied so that it prints no grid on constants, or on ramps. The
-    weights in use are those stored, projected by :func:`tying`, so that no training can leave the condition; one
-    bias serves all phases. Starts from ICNR."""
+    """The convolution before a pixel shuffle, tied so that it prints no grid on constants, or on ramps, whatever is
+    trained: in use are its weights projected by :func:`tying`, and one bias for all phases. Starts from ICNR."""
 
     bias: nn.Parameter
 
