@@ -40,8 +40,7 @@ def passes(take: Callable, model: nn.Module, pairs: Iterable[tuple[Tensor, Tenso
 
 
 def chunks(photos: Tensor, task: str, *, kernel: str, scale: int, device: Any) -> Iterator[tuple[Tensor, Tensor]]:
-    """Input and target of a task on the device, LR rounded to 8 bits, for :data:`CHUNK` photos at a time; what is
-    random in them is the same in every call."""
+    """:func:`task_pair` on the device, for :data:`CHUNK` photos at a time; each call makes the same random draws."""
     for number, chunk in enumerate(photos.split(CHUNK)):
         with seeded(number, torch.device(device)) if kernel == "real" else nullcontext():
             both = task_pair(chunk.to(device), task, kernel, scale)

@@ -101,7 +101,7 @@ def _directions(channels: int) -> Tensor:
 
 
 def patch_distance(output: Tensor, target: Tensor) -> Tensor:
-    """How differently the 7 x 7 patches of two pictures are distributed, wherever they lie: their sliced Wasserstein
+    """How differently the 7 x 7 patches of two pictures are distributed, wherever they lie: the sliced Wasserstein
     distance (Rabin et al. 2011; Karras et al. 2018) along 64 fixed directions without a mean, ``[N]``, in 8-bit
     levels. It asks for the texture of photos, not for its place (Blau and Michaeli 2018: perception)."""
     output, target = _scored(output, target, 0, "as-is")

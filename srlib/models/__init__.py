@@ -1,6 +1,5 @@
-"""The networks of the course, and what they cost: parameters and multiply-adds, layer by layer, and time. Each is
-``Upscaler(body, head, skip)``: convolutions at LR size, a head that turns channels into scale x scale pixels, and
-maybe an interpolation of the input, which is added."""
+"""The networks of the course, and what they cost. Each is ``Upscaler(body, head, skip)``: convolutions at LR size,
+a head that turns channels into scale x scale pixels, and maybe an interpolation of the input, which is added."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -10,8 +9,7 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 
-from srlib.models.bodies import folded
-from srlib.models.heads import HEADS, TiedConv2d, icnr_, tying
+from srlib.models.bodies import HEADS, TiedConv2d, folded, icnr_, tying
 from srlib.models.networks import MODELS, Interpolation, LumaOnly, PerChannel, SelfEnsemble, build, upscaler
 
 

@@ -72,9 +72,8 @@ class SubPixelConv(nn.Module):
 
 
 def to_subpixel(layer: nn.ConvTranspose2d) -> SubPixelConv:
-    """The convolution and pixel shuffle that compute what a transposed convolution of any geometry computes. The
-    twin may hold more numbers than the layer, zeros where a phase has fewer taps than the others and a bias for
-    each phase: page 04 shows what keeps them equal in training."""
+    """The convolution and pixel shuffle that compute what a transposed convolution of any geometry does, with more
+    numbers: zeros where a phase has fewer taps, a bias for each phase. Page 04 keeps them equal in training."""
     if not isinstance(layer, nn.ConvTranspose2d):
         raise TypeError(f"only nn.ConvTranspose2d can be converted, got {type(layer).__name__}")
     names = ("kernel_size", "stride", "padding", "output_padding", "dilation")

@@ -9,8 +9,7 @@ from srlib.errors import UsageError, known
 from srlib.images.color import from_ycbcr, split_channels, to_ycbcr
 from srlib.images.degrade import degrade, least_norm, resize, upsample
 from srlib.images.tasks import TASKS
-from srlib.models.bodies import BODIES, plain_body, residual_body
-from srlib.models.heads import FROM_ICNR, HEADS
+from srlib.models.bodies import BODIES, FROM_ICNR, HEADS, plain_body, residual_body
 
 INITIALISATIONS = {
     "default": None,  # PyTorch's own

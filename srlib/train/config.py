@@ -9,8 +9,7 @@ from srlib.data.store import CROPS, SIDE
 from srlib.errors import UsageError
 from srlib.images.degrade import INTERPOLATIONS
 from srlib.images.tasks import DEGRADATIONS, TASKS
-from srlib.models.bodies import BODIES
-from srlib.models.heads import HEADS
+from srlib.models.bodies import BODIES, HEADS
 from srlib.models.networks import INITIALISATIONS, MODELS, upscaler
 from srlib.train.losses import LEAST_SIDE, LOSSES
 
