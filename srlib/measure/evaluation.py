@@ -40,7 +40,7 @@ def passes(take: Callable, model: nn.Module, pairs: Iterable[tuple[Tensor, Tenso
 
 
 def chunks(photos: Tensor, task: str, *, kernel: str, scale: int, device: Any) -> Iterator[tuple[Tensor, Tensor]]:
-    """:func:`task_pair` on the device, for :data:`CHUNK` photos at a time; each call makes the same random draws."""
+    """:func:`task_pair` on the device, for :data:`CHUNK` photos at a time, by the same draws in each call."""
     for number, chunk in enumerate(photos.split(CHUNK)):
         with seeded(number, torch.device(device)) if kernel == "real" else nullcontext():
             both = task_pair(chunk.to(device), task, kernel, scale)
