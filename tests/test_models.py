@@ -10,8 +10,8 @@ from srlib import models
 from srlib.images.color import to_ycbcr
 from srlib.images.degrade import upsample
 from srlib.images.tasks import TASKS
+from srlib.models.bodies import Folding
 from srlib.models.equivalence import to_subpixel, to_subpixel_weight, to_transposed
-from srlib.models.folding import Folding
 from srlib.train.optimisers import Average, Muon, make_optimisers
 
 

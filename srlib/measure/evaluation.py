@@ -1,9 +1,8 @@
-"""The one evaluator, shared by the training loop, the pages and the command: photos to one score per image.
-Computed where the network is, chunk by chunk, and in exact float32, so that a GPU and a CPU agree. Photos are
-uint8 RGB ``[N, 3, H, W]``, on the device or not."""
+"""The one evaluator of the training loop, the pages and the command: photos, uint8 RGB ``[N, 3, H, W]`` anywhere,
+to one score per image, computed where the network is and in exact float32, so that a GPU and a CPU agree."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -15,22 +14,33 @@ from srlib.device import exact_float32, seeded
 from srlib.images.color import saturation
 from srlib.images.tasks import task_pair
 from srlib.measure import library, metrics
-from srlib.models.cost import in_use
 
 CHUNK = 16  # photos per pass
 Table = dict[str, Tensor]
 
 
+@contextmanager
+def in_use(model: nn.Module) -> Iterator[None]:
+    """Eval mode, no gradients and exact float32 inside; afterwards every layer is in the mode that it was in."""
+    modes = [(layer, layer.training) for layer in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad(), exact_float32():
+            yield
+    finally:
+        for layer, mode in modes:
+            layer.training = mode
+
+
 def passes(take: Callable, model: nn.Module, pairs: Iterable[tuple[Tensor, Tensor]], device: Any) -> list:
     """``take(lr, output, target)`` for each ``(lr, target)`` on the device, the output clamped to [0, 1]."""
-    with in_use(model.to(device)), exact_float32():
+    with in_use(model.to(device)):
         bar = tqdm(pairs, unit="pass", leave=False, delay=2, disable=None)
         return [take(lr, model(lr).float().clamp(0, 1), target) for lr, target in bar]
 
 
 def chunks(photos: Tensor, task: str, *, kernel: str, scale: int, device: Any) -> Iterator[tuple[Tensor, Tensor]]:
-    """Input and target of a task on the device, LR rounded to 8 bits, for :data:`CHUNK` photos at a time; what is
-    random in them is the same in every call."""
+    """:func:`task_pair` on the device, for :data:`CHUNK` photos at a time, by the same draws in each call."""
     for number, chunk in enumerate(photos.split(CHUNK)):
         with seeded(number, torch.device(device)) if kernel == "real" else nullcontext():
             both = task_pair(chunk.to(device), task, kernel, scale)

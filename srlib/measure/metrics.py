@@ -2,8 +2,7 @@
 [0, 1] give one value per image on their device, without waiting for it, in its widest float."""
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 from srlib.device import widest
 from srlib.errors import known
@@ -23,8 +22,7 @@ def _scored(output: Tensor, target: Tensor, border: int, channels: str) -> list[
     """Both pictures, checked, without their border, in the channels to score; the output clamped to [0, 1]."""
     known("channels", channels, CHANNELS)
     if output.shape != target.shape or output.ndim != 4:
-        shapes = f"{tuple(output.shape)} and {tuple(target.shape)}"
-        raise ValueError(f"need two equal shapes [N, C, H, W], got {shapes}")
+        raise ValueError(f"need two equal shapes [N, C, H, W], got {[*output.shape]} and {[*target.shape]}")
     height, width = output.shape[-2:]
     if border < 0 or 2 * border >= min(height, width):
         raise ValueError(f"crop_border {border} leaves nothing of {(height, width)} pixels")
@@ -50,24 +48,20 @@ def mse_of_decibel(decibel: float) -> float:
     return 1 / 10 ** (decibel / 10)
 
 
-def psnr(
-    output: Tensor, target: Tensor, *, crop_border: int, channels: str, average: str, max_value: float | str = 1.0,
-) -> Tensor:  # fmt: skip
-    """Peak signal-to-noise ratio in dB; each choice that moves a published number is an argument.
-
-    ``crop_border``: pixels left out along every edge (0, or the scale, in most papers). ``channels``: all
-    ``as-is``, limited-range luma ``y`` (the habit of super-resolution papers), full-range luma ``y-full``, or
-    full-range chroma, ``cb`` or ``cr``. ``average``: ``none`` gives ``[N]``; ``images`` is the mean of the images'
-    decibels; ``mse`` the decibels of their mean MSE, never above it (Jensen's inequality). ``max_value``: the
-    peak; ``"image"``, the largest value within each target, as the lecture describes it, gives no comparable
-    number. The output is clamped to [0, 1] first, as a picture file would."""
+def psnr(output: Tensor, target: Tensor, *, crop_border: int, channels: str, average: str,
+         max_value: float | str = 1.0) -> Tensor:  # fmt: skip
+    """Peak signal-to-noise ratio in dB of the output, clamped to [0, 1] as in a picture file. Each choice that
+    moves a published number is an argument. ``crop_border``: pixels left out along every edge (0, or the scale, in
+    most papers). ``channels``: all ``as-is``, limited-range luma ``y`` (the habit of super-resolution papers),
+    full-range luma ``y-full``, or full-range chroma, ``cb`` or ``cr``. ``average``: ``none`` gives ``[N]``;
+    ``images`` the mean of the images' decibels; ``mse`` the decibels of their mean MSE, never above it (Jensen's
+    inequality). ``max_value``: the peak; ``"image"``, the lecture's, is the largest value within each target, and
+    gives no comparable number."""
     known("average", average, AVERAGES)
-    by_image = max_value == "image"
-    if by_image and average == "mse":
+    if (by_image := max_value == "image") and average == "mse":
         raise ValueError("a peak per image cannot be applied to the mean MSE: use average='images'")
-    output, target = _scored(output, target, crop_border, channels)
-    errors = (wide(output) - wide(target)).square().mean(dim=(1, 2, 3))
-    peak: Tensor | float = target.amax(dim=(1, 2, 3)) if by_image else float(max_value)
+    errors = mse(output, target, crop_border=crop_border, channels=channels)
+    peak = _scored(output, target, crop_border, channels)[1].amax(dim=(1, 2, 3)) if by_image else float(max_value)
     values = to_decibel(errors.mean() if average == "mse" else errors, peak)
     return values.mean() if average == "images" else values
 
@@ -78,7 +72,7 @@ def _window(window: str, size: int, dtype: torch.dtype) -> Tensor:
     if window == "gaussian":
         taps = torch.exp(-(torch.arange(11, dtype=dtype) - 5).square() / (2 * 1.5**2))
     taps = taps / taps.sum()
-    return F.conv1d(torch.eye(size, dtype=dtype)[:, None], taps[None, None])[:, 0].T.contiguous()
+    return nn.functional.conv1d(torch.eye(size, dtype=dtype)[:, None], taps[None, None])[:, 0].T.contiguous()
 
 
 def ssim_map(output: Tensor, target: Tensor, *, window: str) -> Tensor:
@@ -103,15 +97,14 @@ def ssim(output: Tensor, target: Tensor, *, crop_border: int, channels: str, win
 
 def _directions(channels: int) -> Tensor:
     random = torch.randn(64, channels * 7**2, generator=torch.Generator().manual_seed(0))
-    return F.normalize(random - random.mean(dim=1, keepdim=True), dim=1).reshape(64, channels, 7, 7)
+    return nn.functional.normalize(random - random.mean(dim=1, keepdim=True), dim=1).reshape(64, channels, 7, 7)
 
 
 def patch_distance(output: Tensor, target: Tensor) -> Tensor:
-    """How differently the 7 x 7 patches of two pictures are distributed, ``[N]``, in 8-bit levels: the sliced
-    Wasserstein distance (Rabin et al. 2011; Karras et al. 2018). All patches, wherever they lie, are projected on
-    64 fixed directions without a mean, and the sorted projections compared. It asks whether the output has the
-    texture of photos, not whether that is in its place (Blau and Michaeli 2018: perception)."""
+    """How differently the 7 x 7 patches of two pictures are distributed, wherever they lie: the sliced Wasserstein
+    distance (Rabin et al. 2011; Karras et al. 2018) along 64 fixed directions without a mean, ``[N]``, in 8-bit
+    levels. It asks for the texture of photos, not for its place (Blau and Michaeli 2018: perception)."""
     output, target = _scored(output, target, 0, "as-is")
     kernels = placed(_directions, (output.shape[1],), output.dtype, output.device)
-    ours, theirs = (F.conv2d(x, kernels).flatten(2).sort(dim=2).values for x in (output, target))
+    ours, theirs = (nn.functional.conv2d(x, kernels).flatten(2).sort(dim=2).values for x in (output, target))
     return 255 * wide((ours - theirs).abs().mean(dim=(1, 2)))

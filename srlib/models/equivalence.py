@@ -72,9 +72,8 @@ class SubPixelConv(nn.Module):
 
 
 def to_subpixel(layer: nn.ConvTranspose2d) -> SubPixelConv:
-    """The convolution and pixel shuffle that compute what a transposed convolution of any geometry computes. The
-    twin may hold more numbers than the layer: zeros where a phase has fewer taps than the others, and a bias for
-    each phase. They start equal to the layer; what keeps them so in training is shown on page 04."""
+    """The convolution and pixel shuffle that compute what a transposed convolution of any geometry does, with more
+    numbers: zeros where a phase has fewer taps, a bias for each phase. Page 04 keeps them equal in training."""
     if not isinstance(layer, nn.ConvTranspose2d):
         raise TypeError(f"only nn.ConvTranspose2d can be converted, got {type(layer).__name__}")
     names = ("kernel_size", "stride", "padding", "output_padding", "dilation")
@@ -88,20 +87,18 @@ def to_subpixel(layer: nn.ConvTranspose2d) -> SubPixelConv:
 
 
 def _with_axes(conv: nn.Conv2d, shuffle: nn.PixelShuffle) -> SubPixelConv:
-    """The two with their geometry; to be read, not to be run."""
     scale = shuffle.upscale_factor
     if (conv.stride, conv.dilation, conv.padding_mode) != ((1, 1), (1, 1), "zeros"):
         raise ValueError(f"to be converted it needs stride 1, dilation 1 and padding with zeros only, got {conv}")
     if isinstance(conv.padding, str) or any(p >= k for p, k in zip(conv.padding, conv.kernel_size)):
         raise ValueError(f"padding must be numbers below {conv.kernel_size}, the kernel's, got {conv.padding!r}")
     axes = (Axis(scale * k, scale, scale * (k - 1 - p)) for k, p in zip(conv.kernel_size, conv.padding))
-    return SubPixelConv(conv, *axes)
+    return SubPixelConv(conv, *axes)  # to be read, not to be run
 
 
 def to_transposed(layer: SubPixelConv | nn.Sequential) -> nn.ConvTranspose2d:
-    """The transposed convolution that computes what a :class:`SubPixelConv`, or an
-    ``nn.Sequential(nn.Conv2d, nn.PixelShuffle)``, computes. ValueError for what no transposed convolution can do:
-    a bias that differs between phases, a weight where it has no tap ..."""
+    """The transposed convolution that computes what a :class:`SubPixelConv`, or ``nn.Sequential(nn.Conv2d,
+    nn.PixelShuffle)``, does. ValueError where none can: a bias differs between phases, a weight has no tap ..."""
     if isinstance(layer, nn.Sequential) and [*map(type, layer)] == [nn.Conv2d, nn.PixelShuffle]:
         layer = _with_axes(*layer)
     if not isinstance(layer, SubPixelConv):
@@ -113,10 +110,8 @@ def to_transposed(layer: SubPixelConv | nn.Sequential) -> nn.ConvTranspose2d:
     if bias is not None and bool(bias.unflatten(0, (-1, area)).diff().any()):
         raise ValueError("the bias differs between phases: a transposed convolution has one for all of them")
     kernel, stride, padding, output_padding, dilation = zip(astuple(layer.rows), astuple(layer.columns))
-    result = nn.ConvTranspose2d(
-        conv.in_channels, conv.out_channels // area, kernel, stride, padding, output_padding, conv.groups,
-        dilation=dilation, device="meta",
-    )  # fmt: skip
+    result = nn.ConvTranspose2d(conv.in_channels, conv.out_channels // area, kernel, stride, padding,
+                                output_padding, conv.groups, dilation=dilation, device="meta")  # fmt: skip
     taps = weight.new_zeros(result.weight.shape)
     taps.view(-1)[source[source >= 0]] = weight[source >= 0]
     result.weight = nn.Parameter(taps)

@@ -1,5 +1,7 @@
 """Whole networks: ``Upscaler(body, head, skip)`` by name, the baseline, and what is wrapped around them."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -7,8 +9,13 @@ from srlib.errors import UsageError, known
 from srlib.images.color import from_ycbcr, split_channels, to_ycbcr
 from srlib.images.degrade import degrade, least_norm, resize, upsample
 from srlib.images.tasks import TASKS
-from srlib.models.bodies import BODIES, plain_body, residual_body
-from srlib.models.heads import FROM_ICNR, HEADS, initialise_
+from srlib.models.bodies import BODIES, FROM_ICNR, HEADS, plain_body, residual_body
+
+INITIALISATIONS = {
+    "default": None,  # PyTorch's own
+    "orthogonal": partial(nn.init.orthogonal_, gain=2**0.5),  # the lecture's
+    "kaiming": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
+}
 
 
 class Upscaler(nn.Module):
@@ -80,31 +87,32 @@ class Consistent(_Around):
         return hr + least_norm(lr - degrade(hr, "bicubic", scale, round_lr=False), "bicubic", scale)
 
 
-def upscaler(
-    in_channels: int, out_channels: int, *, scale: int = 4, body: str = "residual", width: int = 64,
-    depth: int = 3, head: str = "subpixel", skip: str | None = "bicubic", init: str = "default",
-    batch_norm: bool = False, dropout: float = 0.0, leak: float = 0.0,
-) -> Upscaler:  # fmt: skip
-    """A network from its parts; every named model is one call of this. UsageError for an unknown name.
-
-    ``body`` is ``plain`` (the lecture's) or a kind of :func:`srlib.models.bodies.residual_body`; ``depth`` counts
-    its inner 3x3 layers or its blocks, ``width`` their channels; ``leak`` is the slope of a plain body's ReLUs
-    below zero. ``init`` is for all heads but ``FROM_ICNR``."""
+def upscaler(in_channels: int, out_channels: int, *, scale: int = 4, body: str = "residual", width: int = 64,
+             depth: int = 3, head: str = "subpixel", skip: str | None = "bicubic", init: str = "default",
+             batch_norm: bool = False, dropout: float = 0.0, leak: float = 0.0) -> Upscaler:  # fmt: skip
+    """A network from its parts; every named model is one call of this. UsageError for an unknown name. ``body`` is
+    ``plain`` (the lecture's) or a kind of :func:`srlib.models.bodies.residual_body`; ``depth`` counts its inner
+    3x3 layers or its blocks, ``width`` their channels; ``leak`` is the slope of a plain body's ReLUs below zero.
+    ``init`` is for all heads but ``FROM_ICNR``."""
     known("head", head, HEADS)
     known("body", body, BODIES)
+    known("initialisation", init, INITIALISATIONS)
     if body == "plain":
         trunk, features = plain_body(in_channels, width, depth, batch_norm, dropout, leak), width // 2
     elif batch_norm or dropout or leak:
         raise UsageError(f"BatchNorm, Dropout and a leaky ReLU belong to the plain body only, not to {body!r}")
     else:
         trunk, features = residual_body(in_channels, width, depth, body), width
-    top = HEADS[head](features, out_channels, scale)
-    initialise_(trunk, init)
-    initialise_(top, "default" if head in FROM_ICNR else init)
-    for layer in top.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and skip is not None:
-            layer.weight.data.mul_(0.1)  # close to the interpolation: the first steps improve on it at once
-    return Upscaler(trunk, top, scale, skip)
+    network, fill = Upscaler(trunk, HEADS[head](features, out_channels, scale), scale, skip), INITIALISATIONS[init]
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            in_head = name.startswith("head")
+            if fill and not (in_head and head in FROM_ICNR):
+                fill(layer.weight)
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+            if in_head and skip is not None:
+                layer.weight.data.mul_(0.1)  # close to the interpolation: the first steps improve on it at once
+    return network
 
 
 _LECTURE = {"body": "plain", "width": 64, "depth": 1, "skip": None, "init": "orthogonal"}

@@ -8,16 +8,17 @@ from typing import Any, get_args, get_type_hints
 from srlib.data.store import CROPS, SIDE
 from srlib.errors import UsageError
 from srlib.images import degrade, tasks
-from srlib.models import MODELS, bodies, heads, upscaler
+from srlib.models import MODELS, bodies, networks, upscaler
 from srlib.train.losses import LEAST_SIDE, LOSSES
 
-# what `options` may hold: the arguments of srlib.models.upscaler that a task does not decide, and their limits
+# What `options` may hold: the arguments of srlib.models.upscaler that a task does not decide; and their limits.
+_BY_TASK = ("in_channels", "out_channels", "scale", "return")
+MODEL_OPTIONS = {name: hint for name, hint in get_type_hints(upscaler).items() if name not in _BY_TASK}
 _LIMITS: dict[str, dict[str, Any]] = {
-    "body": {"choices": bodies.BODIES}, "width": {"low": 2}, "depth": {"low": 0}, "head": {"choices": heads.HEADS},
-    "skip": {"choices": degrade.INTERPOLATIONS}, "init": {"choices": heads.INITIALISATIONS}, "batch_norm": {},
+    "body": {"choices": bodies.BODIES}, "head": {"choices": bodies.HEADS}, "width": {"low": 2}, "depth": {"low": 0},
+    "skip": {"choices": degrade.INTERPOLATIONS}, "init": {"choices": networks.INITIALISATIONS},
     "dropout": {"low": 0, "below": 1}, "leak": {"low": 0, "below": 1},
 }  # fmt: skip
-MODEL_OPTIONS = {name: get_type_hints(upscaler)[name] for name in _LIMITS}
 
 
 def _field(default: Any, help: str, **limits: Any) -> Any:
