@@ -2,7 +2,7 @@
 
 import argparse
 
-from srlib.data import CROPS, build, celeba, find
+from srlib.data import CROPS, build, find
 from srlib.errors import UsageError
 from srlib.files import printable
 
@@ -23,7 +23,7 @@ def main(args: argparse.Namespace) -> int:
     if args.data == "sample":
         raise UsageError("the sample is cut in memory and needs no store: give --data a folder of photos")
     if args.fetch:
-        celeba.fetch(args.data)
+        find.fetch(args.data)
     source = find.find_source(args.data)
     kind = "CelebA" if source.kind == "celeba" else "photos"
     print(f"{kind} in {printable(source.root)}: {len(source.photos):,} to read")
