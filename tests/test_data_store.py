@@ -21,7 +21,7 @@ from photo_files import faces, partition, saved
 
 from srlib.commands import main
 from srlib.data import Batches, build, open_store
-from srlib.data.crops import cut
+from srlib.data.decode import cut
 from srlib.data.find import find_source
 from srlib.errors import DataError, UsageError
 from srlib.images.degrade import KERNELS, degrade

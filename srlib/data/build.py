@@ -19,8 +19,7 @@ from filelock import FileLock, Timeout
 from numpy.lib.format import open_memmap
 from tqdm.auto import tqdm
 
-from srlib.data.crops import FLAT, check_crop, cut, detail, planned
-from srlib.data.decode import BadPhoto, SmallPhoto
+from srlib.data.decode import BadPhoto, SmallPhoto, check_crop, cut, planned
 from srlib.data.find import Source, find_source
 from srlib.data.sample import open_sample
 from srlib.data.store import IMAGES, RECORD, SIDE, SPLITS, Store, load
@@ -31,6 +30,7 @@ MAX_BAD = 1.0  # percent
 VERSIONS = {"celeba": 1, "folder": 4}  # raised by hand when the same files would give other pixels
 STATUS, PHOTO = "photos.npy", np.dtype([("sha1", "u1", 20), ("done", "u1")])  # done: all its rows are written
 CHUNK = 32  # photos per task of a thread
+FLAT = 2.0  # levels that shrinking by 4 takes from a tile, below which it, of sky or wall, has nothing to teach
 
 
 def open_store(
@@ -163,7 +163,9 @@ def _decode(source: Source, crop: str, partial: Path) -> dict[str, Any]:
     names = [photo.path + end for photo, some in zip(photos, ends) for end in some]
     split = np.repeat(codes, np.diff(first))
     for row in np.flatnonzero(split >= 0) if crop == "tiles" else ():
-        if (lost := detail(images[row])) < FLAT:
+        blocks = images[row].reshape(3, SIDE // 4, 4, SIDE // 4, 4)
+        lost = float(blocks.var(axis=(2, 4), dtype=np.float32).mean()) ** 0.5  # RMS about the means of blocks
+        if lost < FLAT:
             split[row], skipped[names[row]] = -1, f"flat: shrinking takes {lost:.1f} levels from it"
     record: dict[str, Any] = {"source": source.kind, "crop": crop, "fingerprint": digest.hexdigest()}
     record |= {"published": source.published, "names": names, "split": split.tolist()}

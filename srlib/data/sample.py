@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from srlib.data.crops import tiles
+from srlib.data.decode import tiles
 from srlib.data.store import SIDE, SPLITS, Store
 from srlib.errors import UsageError
 
@@ -61,7 +61,7 @@ def open_sample() -> Store:
         # At a stride of 176 three tiles cover 512 pixels: what is scored is all but distinct.
         scales, stride = ((1.0, 0.8, 0.6), SIDE // 2) if photo.split == "train" else ((1.0,), SIDE)
         found = tiles(photo.read(), scales, stride)
-        cut |= {(photo.split, f"{photo.name}/{name}"): tile for name, tile in found.items()}
+        cut |= {(photo.split, f"{photo.name}{name}"): tile for name, tile in found.items()}
     images = np.ascontiguousarray(np.stack(list(cut.values())))
     digest = hashlib.blake2b(images.data, digest_size=16)
     digest.update(repr(list(cut)).encode())
