@@ -7,16 +7,13 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
-from numpy.lib.format import open_memmap
 from tqdm.auto import tqdm
 
 from srlib.data.decode import BadPhoto, SmallPhoto, check_crop, cut, planned
@@ -36,14 +33,12 @@ FLAT = 2.0  # levels that shrinking by 4 takes from a tile, below which it, of s
 def open_store(
     data: str | Path, runs: str | Path = "runs", crop: str = "center", max_bad: float = MAX_BAD
 ) -> Store:
-    """The store of "sample", always tiles, or of a folder: CelebA in any layout, or any other photos.
+    """The store of "sample", always tiles, or of a folder: CelebA in any layout, or any other photos. It is built
+    first where ``RUNS/stores/`` has none of the folder as it is now; ``max_bad`` percent may be unreadable.
 
-    It is built first where ``RUNS/stores/`` has none of the folder as it is now. Crops of CelebA are "center" (176
-    pixels from the middle) and "lecture" (178 rows, bilinear to 176); of other photos "center" (the middle square,
-    shrunk) and "tiles" (all of it, at a half and a quarter, if small at full size too, without what is flat).
-    ``max_bad`` percent of them may be unreadable.
-
-    UsageError: no such folder, no photos in it, CelebA without its partition file, a crop that is not for it.
+    Crops of CelebA are "center" (176 pixels from the middle) and "lecture" (178 rows, bilinear to 176); of other
+    photos "center" (the middle square, shrunk) and "tiles" (all of it, at a half and a quarter, if small at full
+    size too, without what is flat). UsageError: as :func:`find_source`, or a crop that is not for such photos.
     DataError: too many bad photos, or no room on the disk."""
     if str(data) != "sample":
         return open_source(find_source(data), runs, crop, max_bad)
@@ -106,7 +101,7 @@ def build_store(source: Source, crop: str, target: Path, max_bad: float) -> None
         raise DataError(f"{where}; what has been decoded is kept, and the next try goes on from there") from error
 
 
-def _decode(source: Source, crop: str, partial: Path) -> dict[str, Any]:
+def _decode(source: Source, crop: str, partial: Path) -> dict:
     """Write all rows that are not written yet; returns what ``store.json`` is to say."""
     photos = sorted(source.photos, key=lambda photo: SPLITS.index(photo.split))  # a split's rows lie together
     bad, skipped = dict(source.bad), dict[str, str]()
@@ -167,7 +162,7 @@ def _decode(source: Source, crop: str, partial: Path) -> dict[str, Any]:
         lost = float(blocks.var(axis=(2, 4), dtype=np.float32).mean()) ** 0.5  # RMS about the means of blocks
         if lost < FLAT:
             split[row], skipped[names[row]] = -1, f"flat: shrinking takes {lost:.1f} levels from it"
-    record: dict[str, Any] = {"source": source.kind, "crop": crop, "fingerprint": digest.hexdigest()}
+    record: dict = {"source": source.kind, "crop": crop, "fingerprint": digest.hexdigest()}
     record |= {"published": source.published, "names": names, "split": split.tolist()}
     return record | {"bad": dict(sorted(bad.items())), "skipped": dict(sorted(skipped.items()))}
 
@@ -184,14 +179,14 @@ def _arrays(partial: Path, rows: int, photos: int) -> list[np.memmap]:
     if free < need:
         room = f"{need / 1e6:,.0f} MB in {partial.parent}, where {free / 1e6:,.0f} MB are free"
         raise DataError(f"the store needs {room}: make room, or choose another folder by --runs (in a page: RUNS)")
-    images = open_memmap(partial / IMAGES, "w+", np.uint8, (rows, 3, SIDE, SIDE))
+    images = np.lib.format.open_memmap(partial / IMAGES, "w+", np.uint8, (rows, 3, SIDE, SIDE))
     if hasattr(os, "posix_fallocate"):  # or else a disk that fills up meanwhile ends the process
         with open(partial / IMAGES, "r+b") as file:
             os.posix_fallocate(file.fileno(), 0, images.offset + images.nbytes)
-    return [images, open_memmap(partial / STATUS, "w+", PHOTO, (photos,))]
+    return [images, np.lib.format.open_memmap(partial / STATUS, "w+", PHOTO, (photos,))]
 
 
-def _listing(reasons: Mapping[str, str], target: Path, title: str = "unreadable") -> str:
+def _listing(reasons: dict[str, str], target: Path, title: str = "unreadable") -> str:
     """Photos with reasons, a line each; where there are over 20, all are written to a file beside the store."""
     lines = [f"  {printable(name)}: {reason}" for name, reason in reasons.items()]
     if more := lines[20:]:

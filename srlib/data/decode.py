@@ -6,7 +6,6 @@ import io
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -166,13 +165,10 @@ def _scales(size: tuple[int, int]) -> list[float]:
 
 
 def _grid(size: tuple[int, int], scale: float, stride: int) -> list[tuple[str, int, int]]:
-    """Name, top and left of all tiles of a photo of that size at a scale."""
-    left, top = (_starts(round(side * scale), stride) for side in size)
-    return [(f"/s{scale:.2f}/y{y:03d}x{x:03d}", y, x) for y in top for x in left]
-
-
-def _starts(length: int, stride: int) -> list[int]:
-    """Even starts of tiles that reach both ends, a stride apart at most, but for a few pixels where it is SIDE."""
-    rest = length - SIDE
-    steps = ceil(rest / stride) if stride < SIDE else round(rest / stride)
-    return [round(i * rest / steps) for i in range(steps + 1)] if steps else [rest // 2]
+    """Name, top and left of all tiles of a photo of that size at a scale. Tiles reach both ends, evenly, a stride
+    apart at most, but for a few pixels where it is SIDE."""
+    starts = []
+    for rest in (round(side * scale) - SIDE for side in size):
+        steps = -(-rest // stride) if stride < SIDE else round(rest / stride)
+        starts.append([round(i * rest / steps) for i in range(steps + 1)] if steps else [rest // 2])
+    return [(f"/s{scale:.2f}/y{y:03d}x{x:03d}", y, x) for y in starts[1] for x in starts[0]]

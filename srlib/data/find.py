@@ -4,7 +4,6 @@ unpack it, also in part; or just photos. Nothing is decoded here."""
 import hashlib
 import os
 import re
-import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -110,9 +109,9 @@ def _walk(folder: Path | str, prefix: str, seen: set[tuple[int, int]]) -> Iterat
 
 
 def _celeba(root: Path, files: Files) -> Source | None:
-    """CelebA, if it is there. Photos lie where most files have names like 000001.jpg, best in a folder
-    img_align_celeba; the partition file anywhere below ``root``, or up to two folders above them. UsageError for
-    one alone. To add a layout, add it to LAYOUTS in tests/test_data_photos.py and find it here."""
+    """CelebA, if it is there: photos where most files have names like 000001.jpg, best in a folder img_align_celeba,
+    the partition file anywhere below ``root``, or up to two folders above them. UsageError for one alone.
+    A new layout goes here and into LAYOUTS of tests/test_data_photos.py."""
     faces = [path for path in files if FACE.fullmatch(path)]
     partitions = [root / path for path in files if path.endswith(PARTITIONS)]
     if not faces and partitions:
@@ -128,16 +127,14 @@ def _celeba(root: Path, files: Files) -> Source | None:
         source.published = {split: [*table.values()].count(split) for split in SPLITS}
         here = {entry.name: entry for path, entry in files.items() if path.rpartition("/")[0] == inside}
         return _sort(here, lambda name: table.get(name.rpartition(".")[0], unlisted), source)
-    if FACES in source.root.name or (source.root == root and _is_aligned(root / faces[0])):
-        missing = f"beside {printable(source.root)} CelebA's list of splits, {' or '.join(PARTITIONS)}, is missing"
-        raise UsageError(f"{missing}: {ORIGIN}")
+    certain = FACES in source.root.name
+    with suppress(Exception), Image.open(root / faces[0]) as image:
+        certain |= source.root == root and image.size == ALIGNED
+    if certain:
+        raise UsageError(
+            f"beside {printable(source.root)} CelebA's {PARTITIONS[0]} (or .txt) is missing: {ORIGIN}"
+        )
     return None
-
-
-def _is_aligned(file: Path) -> bool:
-    with suppress(OSError), Image.open(file) as image:
-        return image.size == ALIGNED
-    return False
 
 
 def _read_partition(path: Path) -> dict[str, str]:
@@ -165,7 +162,7 @@ def _sort(files: Files, split: Callable[[str], str], source: Source) -> Source:
         chosen = split(path)
         try:
             found = entry.stat()
-            if chosen in SPLITS and not stat.S_ISREG(found.st_mode):
+            if chosen in SPLITS and not entry.is_file():
                 chosen = "neither a file nor a folder"
         except OSError as error:
             chosen = "a link to nothing" if entry.is_symlink() else f"cannot be read: {error.strerror}"

@@ -13,21 +13,20 @@ from srlib.data.store import SIDE, SPLITS, Store
 from srlib.errors import UsageError
 
 
-class SamplePhoto(NamedTuple):
+class Photo(NamedTuple):
     """A photo of the sample, whose tiles all go to one split."""
 
     name: str
     split: str
     distribution: str  # as pip calls it
-    file: str  # from the package on
+    file: str  # below site-packages
     credit: str
     licence: str
 
     def read(self) -> Image.Image:
         """The photo whole, as RGB. Raises UsageError where its package is not installed."""
-        package, _, inside = self.file.partition("/")
-        spec = find_spec(package)  # finds it without importing it
-        if not spec or not (path := Path(spec.origin or "").parent / inside).is_file():
+        spec = find_spec(self.file.partition("/")[0])  # finds the package without importing it
+        if not spec or not (path := Path(spec.origin or "").parent.parent / self.file).is_file():
             todo = f"pip install --force-reinstall {self.distribution}, or point DATA at a folder of photos"
             raise UsageError(f"{self.name} comes inside {self.distribution}, which is not installed whole: {todo}")
         with Image.open(path) as image:
@@ -39,18 +38,17 @@ class SamplePhoto(NamedTuple):
 # www.flickr.com/photos/danielbuechele/6061409035, /photos/vultilion/6056698931, /photos/spacexphotos/16511594820,
 # flic.kr/p/r9qvLn (astronaut), commons.wikimedia.org/wiki/File:Grace_Hopper.jpg; the others: scikit-image.
 PHOTOS = (
-    SamplePhoto("chelsea", "train", "scikit-image", "skimage/data/chelsea.png", "Stefan van der Walt", "CC0"),
-    SamplePhoto("china", "train", "scikit-learn", "sklearn/datasets/images/china.jpg",
-                "danielbuechele", "CC BY 2.0"),
-    SamplePhoto("flower", "train", "scikit-learn", "sklearn/datasets/images/flower.jpg", "vultilion", "CC BY 2.0"),
-    SamplePhoto("ihc", "train", "scikit-image", "skimage/data/ihc.png",
-                "Center for Microscopy and Molecular Imaging", "no known restrictions"),
-    SamplePhoto("grace_hopper", "val", "matplotlib", "matplotlib/mpl-data/sample_data/grace_hopper.jpg",
-                "James S. Davis, United States Navy", "public domain"),
-    SamplePhoto("rocket", "val", "scikit-image", "skimage/data/rocket.jpg", "SpaceX", "public domain"),
-    SamplePhoto("astronaut", "test", "scikit-image", "skimage/data/astronaut.png", "NASA", "public domain"),
-    SamplePhoto("coffee", "test", "scikit-image", "skimage/data/coffee.png",
-                "Rachel Michetti, courtesy of Pikolo Espresso Bar", "CC0"),
+    Photo("chelsea", "train", "scikit-image", "skimage/data/chelsea.png", "Stefan van der Walt", "CC0"),
+    Photo("china", "train", "scikit-learn", "sklearn/datasets/images/china.jpg", "danielbuechele", "CC BY 2.0"),
+    Photo("flower", "train", "scikit-learn", "sklearn/datasets/images/flower.jpg", "vultilion", "CC BY 2.0"),
+    Photo("ihc", "train", "scikit-image", "skimage/data/ihc.png",
+          "Center for Microscopy and Molecular Imaging", "no known restrictions"),
+    Photo("grace_hopper", "val", "matplotlib", "matplotlib/mpl-data/sample_data/grace_hopper.jpg",
+          "James S. Davis, United States Navy", "public domain"),
+    Photo("rocket", "val", "scikit-image", "skimage/data/rocket.jpg", "SpaceX", "public domain"),
+    Photo("astronaut", "test", "scikit-image", "skimage/data/astronaut.png", "NASA", "public domain"),
+    Photo("coffee", "test", "scikit-image", "skimage/data/coffee.png",
+          "Rachel Michetti, courtesy of Pikolo Espresso Bar", "CC0"),
 )  # fmt: skip
 
 

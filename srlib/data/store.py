@@ -3,7 +3,6 @@ batches from it: a pure function of seed and step, with LR made on the device.""
 
 import json
 import warnings
-from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -28,13 +27,13 @@ class Store:
 
     images: np.ndarray  # uint8 [N, 3, 176, 176], RGB; in memory or a read-only memory map
     names: list[str]  # of the rows: a path relative to the folder, and which tile
-    split: Mapping[str, np.ndarray]  # the rows of train, val and test, ascending; unusable ones are in none
+    split: dict[str, np.ndarray]  # the rows of train, val and test, ascending; unusable ones are in none
     source: str  # "sample", "celeba" or "folder"
     crop: str  # one of CROPS
     fingerprint: str  # hash of what the photos are, their splits and the crop; the same on every machine
-    published: Mapping[str, int] = field(default_factory=dict)  # CelebA's: photos per split in its partition file
-    bad: Mapping[str, str] = field(default_factory=dict)  # photos that cannot be read, with the reason
-    skipped: Mapping[str, str] = field(default_factory=dict)  # sound ones left out: too small, double, flat
+    published: dict[str, int] = field(default_factory=dict)  # CelebA's: photos per split in its partition file
+    bad: dict[str, str] = field(default_factory=dict)  # photos that cannot be read, with the reason
+    skipped: dict[str, str] = field(default_factory=dict)  # sound ones left out: too small, double, flat
     _held: dict[tuple, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -89,19 +88,17 @@ def load(folder: Path) -> Store | None:
         images, record = np.load(folder / IMAGES, mmap_mode="r"), json.loads((folder / RECORD).read_bytes())
     except (OSError, ValueError):
         return None
-    codes = np.array(record.pop("split"))
-    split = {name: np.flatnonzero(codes == code) for code, name in enumerate(SPLITS)}
-    return Store(images, split=split, **{name: value for name, value in record.items() if name != "folder"})
+    codes = np.array(record["split"])
+    record["split"] = {name: np.flatnonzero(codes == code) for code, name in enumerate(SPLITS)}
+    return Store(images, **{name: value for name, value in record.items() if name != "folder"})
 
 
 @dataclass(eq=False)
 class Batches:
-    """Random crops of one split and their LR.
-
-    Photos are drawn without replacement, epoch after epoch; each crop lies on a multiple of the scale, so that its
-    LR pixels are whole, and is mirrored with probability 1/2. A batch depends on the arguments and the step alone,
-    not on how photos are held or how many processes share the work; ``kernel="real"`` also draws from PyTorch's
-    generator. UsageError for an argument out of its range."""
+    """Random crops of one split and their LR. Photos are drawn without replacement, epoch after epoch; crops lie on
+    multiples of the scale, so that LR pixels are whole, and are mirrored with probability 1/2. A batch depends on
+    the arguments and the step alone, not on how photos are held or how many processes share the work;
+    ``kernel="real"`` also draws from PyTorch's generator. UsageError for an argument out of its range."""
 
     store: Store
     split: str
@@ -166,9 +163,8 @@ class Batches:
         return photos[rows[:, None, None, None], channels[:, None, None], y[:, None, :, None], x[:, None, None, :]]
 
     def _moved(self, x: Tensor) -> Tensor:
-        if torch.device(self.device).type == "cuda":
-            return x.pin_memory().to(self.device, non_blocking=True)
-        return x.to(self.device)  # on MPS a copy that is not waited for may read memory that is free again
+        cuda = torch.device(self.device).type == "cuda"  # on MPS, unless waited for, a copy may read freed memory
+        return (x.pin_memory() if cuda else x).to(self.device, non_blocking=cuda)
 
 
 @lru_cache(maxsize=8)

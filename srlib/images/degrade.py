@@ -112,8 +112,8 @@ def round_8bit(x: Tensor) -> Tensor:
 
 
 def degrade(hr: Tensor, kernel: str, scale: int, *, round_lr: bool) -> Tensor:
-    """LR ``[..., H / scale, W / scale]`` of HR ``[..., H, W]`` in [0, 1]; kernels and errors as in :func:`degrade_matrix`.
-    ``round_lr``, to 8 bits as in a file, costs up to 0.1 dB at high PSNR, and papers differ in it."""
+    """LR ``[..., H / scale, W / scale]`` of HR ``[..., H, W]`` in [0, 1], errors as in :func:`degrade_matrix`. To
+    round it to 8 bits, as a file does, costs up to 0.1 dB at high PSNR, and papers differ in it: be explicit."""
     lr = _apply(hr, degrade_matrix, *((size, kernel, scale) for size in hr.shape[-2:]))
     return round_8bit(lr) if round_lr else lr
 
