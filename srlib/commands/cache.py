@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--data", required=True, metavar="FOLDER", help="CelebA in any layout, or any folder of photos")
     add("--crop", default="center", choices=CROPS, help="lecture is for CelebA, tiles for large photos")
     add("--fetch", action="store_true", help="download CelebA into FOLDER first, by torchvision")
-    add("--max-bad", type=float, default=build.MAX_BAD, metavar="P", help="percentage that may be unreadable")
+    add("--max-bad", type=float, default=1.0, metavar="P", help="percentage that may be unreadable")
     add("--runs", default="runs", metavar="DIR", help="the store goes to DIR/stores (default: runs)")
 
 

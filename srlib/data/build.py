@@ -16,37 +16,32 @@ import numpy as np
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
+from srlib.data import find, sample
 from srlib.data.decode import BadPhoto, SmallPhoto, check_crop, cut, planned
-from srlib.data.find import Source, find_source
-from srlib.data.sample import open_sample
 from srlib.data.store import IMAGES, RECORD, SIDE, SPLITS, Store, load
 from srlib.errors import DataError, UsageError
 from srlib.files import printable, resolve
 
-MAX_BAD = 1.0  # percent
 VERSIONS = {"celeba": 1, "folder": 4}  # raised by hand when the same files would give other pixels
 STATUS, PHOTO = "photos.npy", np.dtype([("sha1", "u1", 20), ("done", "u1")])  # done: all its rows are written
 CHUNK = 32  # photos per task of a thread
 FLAT = 2.0  # levels that shrinking by 4 takes from a tile, below which it, of sky or wall, has nothing to teach
 
 
-def open_store(
-    data: str | Path, runs: str | Path = "runs", crop: str = "center", max_bad: float = MAX_BAD
-) -> Store:
+def open_store(data: str | Path, runs: str | Path = "runs", crop: str = "center", max_bad: float = 1.0) -> Store:
     """The store of "sample", always tiles, or of a folder: CelebA in any layout, or any other photos. It is built
     first where ``RUNS/stores/`` has none of the folder as it is now; ``max_bad`` percent may be unreadable.
-
     Crops of CelebA are "center" (176 pixels from the middle) and "lecture" (178 rows, bilinear to 176); of other
     photos "center" (the middle square, shrunk) and "tiles" (all of it, at a half and a quarter, if small at full
-    size too, without what is flat). UsageError: as :func:`find_source`, or a crop that is not for such photos.
+    size too, without what is flat). UsageError: as ``find_source``, or a crop that is not for such photos.
     DataError: too many bad photos, or no room on the disk."""
     if str(data) != "sample":
-        return open_source(find_source(data), runs, crop, max_bad)
+        return open_source(find.find_source(data), runs, crop, max_bad)
     check_crop(crop, "folder")
-    return open_sample()
+    return sample.open_sample()
 
 
-def open_source(source: Source, runs: str | Path, crop: str, max_bad: float, verbose: bool = False) -> Store:
+def open_source(source: find.Source, runs: str | Path, crop: str, max_bad: float, verbose: bool = False) -> Store:
     """:func:`open_store` of photos found before; those left out are listed after building, or if ``verbose``."""
     check_crop(crop, source.kind)
     root = source.root.resolve()
@@ -78,7 +73,7 @@ def open_source(source: Source, runs: str | Path, crop: str, max_bad: float, ver
     return store
 
 
-def build_store(source: Source, crop: str, target: Path, max_bad: float) -> None:
+def build_store(source: find.Source, crop: str, target: Path, max_bad: float) -> None:
     """Make the store ``target``, or finish it after an interruption. Nobody else may do so at the same time."""
     partial, folder = target.with_name(f"{target.name}.partial"), {"folder": str(source.root.resolve())}
     try:
@@ -101,7 +96,7 @@ def build_store(source: Source, crop: str, target: Path, max_bad: float) -> None
         raise DataError(f"{where}; what has been decoded is kept, and the next try goes on from there") from error
 
 
-def _decode(source: Source, crop: str, partial: Path) -> dict:
+def _decode(source: find.Source, crop: str, partial: Path) -> dict:
     """Write all rows that are not written yet; returns what ``store.json`` is to say."""
     photos = sorted(source.photos, key=lambda photo: SPLITS.index(photo.split))  # a split's rows lie together
     bad, skipped = dict(source.bad), dict[str, str]()

@@ -1,6 +1,5 @@
-"""The bytes of a photo to the squares of 176 x 176 pixels that stand for it in the store, or the reason why not.
-The bytes decide what a file is, not its name. EXIF orientation is applied, colour profiles are not. Transparency
-is laid over white, 16 bits are scaled to 8."""
+"""The bytes of a photo (not its name) to the squares that stand for it in the store, or the reason why not. EXIF
+orientation is applied, colour profiles are not; transparency is laid over white, 16 bits are scaled to 8."""
 
 import io
 import threading
@@ -146,8 +145,7 @@ def _aligned(data: bytes) -> np.ndarray:
 
 def _lecture(face: np.ndarray) -> np.ndarray:
     """The middle 178 rows of an aligned photo, by plain bilinear interpolation (not antialiased) to 176 x 176."""
-    # Centres of pixels lie at half-integers, so result i lies at i + (2 i + 1) / 176: after pixel i, and from the
-    # middle on after pixel i + 1. (PyTorch's interpolate does the same, with threads of its own in each of ours.)
+    # Result i lies at i + (2 i + 1) / 176: after pixel i, or from the middle on i + 1. PyTorch would add threads.
     share = (2 * np.arange(SIDE, dtype=np.float32) + 1) / SIDE
     share = np.insert(share - (share >= 1), SIDE // 2, 0)  # pixel 88 begins no result
     pixels = face[:, 20:198].astype(np.float32)

@@ -1,5 +1,4 @@
-"""What lies in a folder: CelebA (Liu, Luo, Wang and Tang, ICCV 2015) as published, or as torchvision and Kaggle
-unpack it, also in part; or just photos. Nothing is decoded here."""
+"""Photos in a folder: CelebA (Liu et al., ICCV 2015) as published or as torchvision or Kaggle unpack it, or any."""
 
 import hashlib
 import os
@@ -14,13 +13,11 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from srlib.data.decode import ALIGNED
-from srlib.data.store import SPLITS
+from srlib.data import decode, store
 from srlib.errors import DataError, UsageError
 from srlib.files import printable
 
-# Extensions that promise a photo. A file with another one is a photo all the same if its first bytes say so, those
-# of TIFF apart, with which most cameras' raw files begin too.
+# Extensions and first bytes that promise a photo, but not TIFF's bytes: most cameras' raw files begin so too.
 PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".jp2", ".avif",
             ".ppm", ".pgm", ".pbm", ".heic", ".heif", ".tga")  # fmt: skip
 MAGIC = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n|GIF8|P[56]\n|RIFF....WEBP", re.DOTALL)
@@ -28,7 +25,6 @@ FACES, PARTITIONS = "img_align_celeba", ("list_eval_partition.csv", "list_eval_p
 FACE = re.compile(r"(.*/)?\d{6}\.(jpg|png)", re.IGNORECASE)
 ORIGIN = """CelebA comes from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html or \
 https://www.kaggle.com/datasets/jessicali9530/celeba-dataset"""
-Files = dict[str, os.DirEntry[str]]  # by their paths relative to a folder, with /
 
 
 class PhotoFile(NamedTuple):
@@ -108,9 +104,9 @@ def _walk(folder: Path | str, prefix: str, seen: set[tuple[int, int]]) -> Iterat
                 yield from _walk(entry.path, f"{prefix}{entry.name}/", seen)
 
 
-def _celeba(root: Path, files: Files) -> Source | None:
-    """CelebA, if it is there: photos where most files have names like 000001.jpg, best in a folder img_align_celeba,
-    the partition file anywhere below ``root``, or up to two folders above them. UsageError for one alone.
+def _celeba(root: Path, files: dict[str, os.DirEntry[str]]) -> Source | None:
+    """CelebA, if it is there: photos where most have names like 000001.jpg, best in img_align_celeba, and its list
+    anywhere below ``root``, or up to two folders above the photos. UsageError for one without the other.
     A new layout goes here and into LAYOUTS of tests/test_data_photos.py."""
     faces = [path for path in files if FACE.fullmatch(path)]
     partitions = [root / path for path in files if path.endswith(PARTITIONS)]
@@ -124,12 +120,12 @@ def _celeba(root: Path, files: Files) -> Source | None:
     partitions += [folder / name for folder in source.root.parents[:2] for name in PARTITIONS]
     if partition := next(filter(Path.is_file, partitions), None):
         table, unlisted = _read_partition(partition), f"not listed in {partition.name}"
-        source.published = {split: [*table.values()].count(split) for split in SPLITS}
+        source.published = {split: [*table.values()].count(split) for split in store.SPLITS}
         here = {entry.name: entry for path, entry in files.items() if path.rpartition("/")[0] == inside}
         return _sort(here, lambda name: table.get(name.rpartition(".")[0], unlisted), source)
     certain = FACES in source.root.name
     with suppress(Exception), Image.open(root / faces[0]) as image:
-        certain |= source.root == root and image.size == ALIGNED
+        certain |= source.root == root and image.size == decode.ALIGNED
     if certain:
         raise UsageError(
             f"beside {printable(source.root)} CelebA's {PARTITIONS[0]} (or .txt) is missing: {ORIGIN}"
@@ -138,13 +134,12 @@ def _celeba(root: Path, files: Files) -> Source | None:
 
 
 def _read_partition(path: Path) -> dict[str, str]:
-    """CelebA's official split: a photo's name without its extension to "train", "val" or "test". UsageError names
-    the first line that is not a name and 0, 1 or 2."""
+    """CelebA's official split: names without extension to "train", "val" or "test". UsageError: a wrong line."""
     table: dict[str, str] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
         words = line.replace(",", " ").split()
         if len(words) == 2 and words[1] in ("0", "1", "2"):
-            table[words[0].rpartition(".")[0]] = SPLITS[int(words[1])]
+            table[words[0].rpartition(".")[0]] = store.SPLITS[int(words[1])]
         elif words and (number > 1 or words[0] != "image_id"):
             raise UsageError(f"{printable(path)}, line {number}: {line[:60]!r} is no photo's name and 0, 1 or 2")
     if not table:
@@ -152,7 +147,7 @@ def _read_partition(path: Path) -> dict[str, str]:
     return table
 
 
-def _sort(files: Files, split: Callable[[str], str], source: Source) -> Source:
+def _sort(files: dict[str, os.DirEntry[str]], split: Callable[[str], str], source: Source) -> Source:
     """Put files among the photos of a source, the bad ones, or the others; a split may be the reason why not."""
     for path, entry in sorted(files.items()):
         ending = os.path.splitext(entry.name)[1].lower()
@@ -162,11 +157,11 @@ def _sort(files: Files, split: Callable[[str], str], source: Source) -> Source:
         chosen = split(path)
         try:
             found = entry.stat()
-            if chosen in SPLITS and not entry.is_file():
+            if chosen in store.SPLITS and not entry.is_file():
                 chosen = "neither a file nor a folder"
         except OSError as error:
             chosen = "a link to nothing" if entry.is_symlink() else f"cannot be read: {error.strerror}"
-        if chosen in SPLITS:
+        if chosen in store.SPLITS:
             source.photos.append(PhotoFile(path, chosen, found.st_size, found.st_mtime_ns, found.st_mode))
         else:
             source.bad[path] = chosen

@@ -67,11 +67,6 @@ class Store:
             self._held[split, device] = photos
         return self._held[split, device]
 
-    def fits(self, split: str, device: torch.device) -> bool:
-        """Whether :meth:`photos` are there already, as on the CPU always, or take at most half of what is free."""
-        there = device.type == "cpu" or any((split, device.type) == (name, at.type) for name, at in self._held)
-        return there or len(self.rows(split)) * 3 * SIDE**2 <= free_bytes(device) // 2
-
     def describe(self) -> str:
         """One line: the source, the crop and how many photos each split has."""
         of = {name: f" of {count:,}" for name, count in self.published.items()}
@@ -95,9 +90,9 @@ def load(folder: Path) -> Store | None:
 
 @dataclass(eq=False)
 class Batches:
-    """Random crops of one split and their LR. Photos are drawn without replacement, epoch after epoch; crops lie on
-    multiples of the scale, so that LR pixels are whole, and are mirrored with probability 1/2. A batch depends on
-    the arguments and the step alone, not on how photos are held or how many processes share the work;
+    """Random crops of one split and their LR. Photos are drawn without replacement, epoch after epoch; crops lie
+    on multiples of the scale, so that LR pixels are whole, and are mirrored with probability 1/2. A batch depends
+    on the arguments and the step alone, not on how photos are held or how many processes share the work;
     ``kernel="real"`` also draws from PyTorch's generator. UsageError for an argument out of its range."""
 
     store: Store
@@ -122,8 +117,10 @@ class Batches:
         if self.batch_size < 1 or self.batch_size % self.world_size:
             wanted = f"a positive multiple of the {self.world_size} processes"
             raise UsageError(f"batch_size must be {wanted}; got {self.batch_size}")
-        if self.hold is None:
-            self.hold = self.device.type != "cpu" and self.store.fits(self.split, self.device)
+        if self.hold is None and self.device.type != "cpu":
+            there = any((self.split, self.device.type) == (name, at.type) for name, at in self.store._held)
+            need = len(self.store.rows(self.split)) * 3 * SIDE**2
+            self.hold = there or need <= free_bytes(self.device) // 2
 
     def draw(self, step: int) -> list[np.ndarray]:
         """The crops of a step, this rank's part: rows of the store, top, left, and which are mirrored."""
@@ -169,5 +166,4 @@ class Batches:
 
 @lru_cache(maxsize=8)
 def _order(seed: int, epoch: int, photos: int) -> np.ndarray:
-    """The order of a split's photos in an epoch."""
     return np.random.default_rng((0, seed, epoch)).permutation(photos)

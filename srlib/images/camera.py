@@ -44,9 +44,8 @@ def noise(x: Tensor, sigma: float | Tensor) -> Tensor:
 
 
 def jpeg(x: Tensor, quality: float | Tensor) -> Tensor:
-    """RGB ``[N, 3, H, W]`` through JPEG of a quality of 1 to 100 (libjpeg's scale) and back, in 8-bit levels.
-    Chroma has half the resolution (4:2:0), averaged and drawn through linearly, as libjpeg does, which differs
-    where a coefficient lies half-way between two steps. Rounding has no gradient."""
+    """RGB ``[N, 3, H, W]`` through JPEG of a quality of 1 to 100 and back, in 8-bit levels: as libjpeg with 4:2:0
+    (chroma has half the resolution), but for coefficients half-way between two steps. It has no gradient."""
     height, width = x.shape[-2:]
     x = F.pad(round_8bit(x), (0, -width % 16, 0, -height % 16), mode="replicate")
     luma, chroma = (255 * to_ycbcr(x, limited=False)).round().split((1, 2), dim=1)
@@ -70,9 +69,8 @@ def _quantised(levels: Tensor, table: Tensor, quality: float | Tensor) -> Tensor
 
 
 def photograph(hr: Tensor, scale: int) -> Tensor:
-    """LR as a phone might give it, ``[N, 3, H / scale, W / scale]`` in 8-bit levels: blurred by up to 2 pixels,
-    shrunk by bicubic, with noise of up to 10 levels, a JPEG of quality 95 to 40. Each picture draws its own
-    strengths from PyTorch's generator, mild ones most often."""
+    """LR as a phone might give it, ``[N, 3, H / scale, W / scale]``: blurred by up to 2 pixels, shrunk by bicubic,
+    noise of up to 10 levels, JPEG of quality 95 to 40; for each picture PyTorch's generator draws, mostly mildly."""
     blurred, noisy, packed = torch.rand(3, len(hr), device=hr.device, dtype=hr.dtype).square()
     lr = degrade(blur(hr, 2 * blurred), "bicubic", scale, round_lr=False)
     return jpeg(noise(lr, 10 / 255 * noisy), (95 - 55 * packed).round())

@@ -25,8 +25,7 @@ def _constant(make: Callable[..., Tensor], args: tuple, dtype: torch.dtype, devi
     return _placed(make, args, dtype, device)
 
 
-# What torch.compiler.assume_constant_result does, which loads the compiler, for seconds; a function with a cache
-# around it cannot be marked so.
+# As torch.compiler.assume_constant_result does, loading the compiler for seconds; a cached function cannot be so.
 _constant._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
