@@ -66,8 +66,7 @@ def cut(data: bytes, kind: str, crop: str) -> dict[str, np.ndarray]:
     """The squares of a photo, uint8 ``[3, 176, 176]`` RGB, each under what is put behind its name: by a crop
     of ``CROPS_OF[kind]``. Raises BadPhoto or SmallPhoto."""
     if kind == "celeba":
-        face = _aligned(data)
-        return {"": _lecture(face) if crop == "lecture" else face[:, 21 : 21 + SIDE, 1 : 1 + SIDE]}  # of 218 x 178
+        return {"": _face(data, crop)}
     image = _read(data, 2 * SIDE if crop == "center" else 0)
     if (side := min(image.size)) < SIDE:
         raise SmallPhoto(f"{image.width}x{image.height}, the shorter side is below {SIDE}")
@@ -104,8 +103,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         image = Image.fromarray(deep_gray(np.asarray(image), image.mode, 255))
     elif image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image.convert("RGB")
 
 
@@ -127,32 +125,32 @@ def _read(data: bytes, least: int = 0) -> Image.Image:
         return to_rgb(image) if turn is None else to_rgb(image).transpose(turn)
 
 
-def _aligned(data: bytes) -> np.ndarray:
-    """One of CelebA's aligned photos, uint8 ``[3, 218, 178]``. Raises BadPhoto, also for any other size."""
+def _face(data: bytes, crop: str) -> np.ndarray:
+    """The square of one of CelebA's aligned photos, its middle, or for "lecture" its middle 178 rows by plain
+    bilinear interpolation (not antialiased). Raises BadPhoto, also for any other size."""
     import torchvision.io  # noqa: F401 - registers torch.ops.image; here, since it takes longer than torch itself
 
+    face = np.empty(0)
     # torchvision decodes a plain JPEG to Pillow's pixels in half the time; what it refuses, Pillow explains.
     if data[:2] == b"\xff\xd8" and data.find(b"Exif\0\0", 0, 4096) < 0:
         with suppress(RuntimeError):
-            pixels = torch.ops.image.decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), 0, False)
-            if pixels.shape == (3, ALIGNED[1], ALIGNED[0]):
-                return pixels.numpy()
-    image = _read(data)
-    if image.size != ALIGNED:
-        raise BadPhoto("{}x{}, but CelebA's aligned photos are {}x{}".format(*image.size, *ALIGNED))
-    return np.asarray(image).transpose(2, 0, 1)
-
-
-def _lecture(face: np.ndarray) -> np.ndarray:
-    """The middle 178 rows of an aligned photo, by plain bilinear interpolation (not antialiased) to 176 x 176."""
+            buffer = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+            face = torch.ops.image.decode_jpeg(buffer, 0, False).numpy()
+    if face.shape != (3, *ALIGNED[::-1]):
+        image = _read(data)
+        if image.size != ALIGNED:
+            raise BadPhoto("{}x{}, but CelebA's aligned photos are {}x{}".format(*image.size, *ALIGNED))
+        face = np.asarray(image).transpose(2, 0, 1)
+    if crop == "center":
+        return face[:, 21 : 21 + SIDE, 1 : 1 + SIDE]
     # Result i lies at i + (2 i + 1) / 176: after pixel i, or from the middle on i + 1. PyTorch would add threads.
     share = (2 * np.arange(SIDE, dtype=np.float32) + 1) / SIDE
     share = np.insert(share - (share >= 1), SIDE // 2, 0)  # pixel 88 begins no result
-    pixels = face[:, 20:198].astype(np.float32)
+    face = face[:, 20:198].astype(np.float32)
     for _ in ("rows", "columns"):
-        pixels = pixels.swapaxes(1, 2)
-        pixels = np.delete(pixels[..., :-1] + share * np.diff(pixels), SIDE // 2, axis=2)
-    return (pixels + 0.5).astype(np.uint8)
+        face = face.swapaxes(1, 2)
+        face = np.delete(face[..., :-1] + share * np.diff(face), SIDE // 2, axis=2)
+    return (face + 0.5).astype(np.uint8)
 
 
 def _scales(size: tuple[int, int]) -> list[float]:

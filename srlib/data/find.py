@@ -1,4 +1,4 @@
-"""Photos in a folder: CelebA (Liu et al., ICCV 2015) as published or as torchvision or Kaggle unpack it, or any."""
+"""Photos in a folder: CelebA (Liu et al., ICCV 2015) as its authors, torchvision or Kaggle lay it out, or any."""
 
 import hashlib
 import os
@@ -10,8 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
-
-from PIL import Image
 
 from srlib.data import decode, store
 from srlib.errors import DataError, UsageError
@@ -90,12 +88,11 @@ def fetch(folder: str | Path) -> None:
         raise DataError(f"CelebA was not fetched ({why}). By hand: {ORIGIN}") from error
 
 
-def _walk(folder: Path | str, prefix: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def _walk(folder: Path | str, prefix: str, seen: set[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """All files below a folder by their relative paths; linked folders are followed, each folder once."""
-    at = os.stat(folder)
-    if at.st_ino and (at.st_dev, at.st_ino) in seen:
+    if (place := os.path.realpath(folder)) in seen:
         return
-    seen.add((at.st_dev, at.st_ino))
+    seen.add(place)
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             if not entry.is_dir():
@@ -124,7 +121,7 @@ def _celeba(root: Path, files: dict[str, os.DirEntry[str]]) -> Source | None:
         here = {entry.name: entry for path, entry in files.items() if path.rpartition("/")[0] == inside}
         return _sort(here, lambda name: table.get(name.rpartition(".")[0], unlisted), source)
     certain = FACES in source.root.name
-    with suppress(Exception), Image.open(root / faces[0]) as image:
+    with suppress(OSError, decode.BadPhoto), decode.opened((root / faces[0]).read_bytes()) as image:
         certain |= source.root == root and image.size == decode.ALIGNED
     if certain:
         raise UsageError(

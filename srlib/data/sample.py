@@ -29,8 +29,7 @@ class Photo(NamedTuple):
         if not spec or not (path := Path(spec.origin or "").parent.parent / self.file).is_file():
             todo = f"pip install --force-reinstall {self.distribution}, or point DATA at a folder of photos"
             raise UsageError(f"{self.name} comes inside {self.distribution}, which is not installed whole: {todo}")
-        with Image.open(path) as image:
-            return image.convert("RGB")
+        return Image.open(path).convert("RGB")
 
 
 # As the packages state it: in skimage.data's docstrings, in the README of sklearn's photos (its line on the flower

@@ -1,5 +1,4 @@
-"""The store: every photo decoded once into uint8 ``[N, 3, 176, 176]`` RGB, with its name and its split. Training
-batches from it: a pure function of seed and step, with LR made on the device."""
+"""The store: photos decoded once, uint8 ``[N, 3, 176, 176]`` RGB, with names and splits; batches for training."""
 
 import json
 import warnings
@@ -119,8 +118,7 @@ class Batches:
             raise UsageError(f"batch_size must be {wanted}; got {self.batch_size}")
         if self.hold is None and self.device.type != "cpu":
             there = any((self.split, self.device.type) == (name, at.type) for name, at in self.store._held)
-            need = len(self.store.rows(self.split)) * 3 * SIDE**2
-            self.hold = there or need <= free_bytes(self.device) // 2
+            self.hold = there or len(self.store.rows(self.split)) * 3 * SIDE**2 <= free_bytes(self.device) // 2
 
     def draw(self, step: int) -> list[np.ndarray]:
         """The crops of a step, this rank's part: rows of the store, top, left, and which are mirrored."""

@@ -54,9 +54,8 @@ INTERPOLATIONS: dict[str, Callable[[Tensor], Tensor]] = {  # kernels of the dist
 
 def resize_matrix(size: int, new_size: int, interpolation: str, antialias: bool = True) -> Tensor:
     """The matrix ``[new_size, size]``, float64, that resamples one axis; pixel centres lie at half-integers. With
-    ``antialias`` the kernel is stretched when shrinking, as in Pillow and MATLAB's ``imresize``; "nearest", a box,
-    is then the mean over an area. Taps outside are dropped and the rest renormalised, as in Pillow, so rows sum
-    to 1. ValueError for an unknown interpolation or a size below 1."""
+    ``antialias`` the kernel is stretched when shrinking, as in Pillow and MATLAB ("nearest" then means an area).
+    Rows sum to 1, without taps outside, as in Pillow. ValueError: an unknown interpolation, a size below 1."""
     known("interpolation", interpolation, INTERPOLATIONS)
     if size < 1 or new_size < 1:
         raise ValueError(f"sizes must be at least 1, got {size} -> {new_size}")
