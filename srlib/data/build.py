@@ -30,11 +30,10 @@ FLAT = 2.0  # levels that shrinking by 4 takes from a tile, below which it, of s
 
 def open_store(data: str | Path, runs: str | Path = "runs", crop: str = "center", max_bad: float = 1.0) -> Store:
     """The store of "sample", always tiles, or of a folder: CelebA in any layout, or any other photos. It is built
-    first where ``RUNS/stores/`` has none of the folder as it is now; ``max_bad`` percent may be unreadable.
-    Crops of CelebA are "center" (176 pixels from the middle) and "lecture" (178 rows, bilinear to 176); of other
-    photos "center" (the middle square, shrunk) and "tiles" (all of it, at a half and a quarter, if small at full
-    size too, without what is flat). UsageError: as ``find_source``, or a crop that is not for such photos.
-    DataError: too many bad photos, or no room on the disk."""
+    first where ``RUNS/stores/`` has none of the folder as it is now; ``max_bad`` percent may be unreadable. Crops
+    of CelebA are "center" (176 pixels from the middle) and "lecture" (178 rows, bilinear to 176), of other photos
+    "center" (the middle square, shrunk) and "tiles" (all of it, at a half and a quarter, if small at full size
+    too, without what is flat). UsageError: as ``find_source``, other crops. DataError: bad photos, a full disk."""
     if str(data) != "sample":
         return open_source(find.find_source(data), runs, crop, max_bad)
     check_crop(crop, "folder")
@@ -111,8 +110,8 @@ def _decode(source: find.Source, crop: str, partial: Path) -> dict:
                     raise BadPhoto("changed while the store was being built")
                 for row, square in enumerate(squares.values(), first[i]):
                     images[row] = square
-                sha1[i] = np.frombuffer(hashlib.sha1(data, usedforsecurity=False).digest(), np.uint8)
-                done[i] = 1  # last, and a single byte: a kill leaves it written or not
+                status["sha1"][i] = np.frombuffer(hashlib.sha1(data, usedforsecurity=False).digest(), np.uint8)
+                status["done"][i] = 1  # last, and a single byte: a kill leaves it written or not
             except (BadPhoto, OSError) as error:
                 reason = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
                 (skipped if isinstance(error, SmallPhoto) else bad)[path] = reason
@@ -123,8 +122,7 @@ def _decode(source: find.Source, crop: str, partial: Path) -> dict:
         ends = list(pool.map(planned, files)) if crop == "tiles" else [[""]] * len(photos)
         first = np.cumsum([0, *map(len, ends)])
         images, status = _arrays(partial, int(first[-1]), len(photos))
-        sha1, done = status["sha1"], status["done"]
-        todo, start = np.flatnonzero(done == 0).tolist(), perf_counter()
+        todo, start = np.flatnonzero(status["done"] == 0).tolist(), perf_counter()
         if before := len(photos) - len(todo):
             print(f"going on after {before:,} of {len(photos):,} photos")
         chunks = [todo[at : at + CHUNK] for at in range(0, len(todo), CHUNK)]
@@ -139,11 +137,10 @@ def _decode(source: find.Source, crop: str, partial: Path) -> dict:
                 pool.shutdown(cancel_futures=True)
     seconds = perf_counter() - start
     print(f"decoded {len(todo):,} photos in {seconds:.1f} s, {len(todo) / max(seconds, 1e-9):,.0f} photos/s")
-
     digest = hashlib.blake2b(repr((VERSIONS[source.kind], source.kind, crop)).encode(), digest_size=16)
     codes, seen = np.full(len(photos), -1), set()
-    for i in sorted(np.flatnonzero(done).tolist(), key=lambda i: photos[i].path):
-        photo, content = photos[i], sha1[i].tobytes().hex()
+    for i in sorted(np.flatnonzero(status["done"]).tolist(), key=lambda i: photos[i].path):
+        photo, content = photos[i], status["sha1"][i].tobytes().hex()
         if source.kind == "folder" and content in seen:  # one file under two names must not be in two splits
             skipped[photo.path] = "the same file as another photo"
         else:

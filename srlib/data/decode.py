@@ -161,8 +161,7 @@ def _scales(size: tuple[int, int]) -> list[float]:
 
 
 def _grid(size: tuple[int, int], scale: float, stride: int) -> list[tuple[str, int, int]]:
-    """Name, top and left of all tiles of a photo of that size at a scale. Tiles reach both ends, evenly, a stride
-    apart at most, but for a few pixels where it is SIDE."""
+    """Name, top and left of tiles at a scale: evenly from end to end, a stride apart at most (if SIDE, about)."""
     starts = []
     for rest in (round(side * scale) - SIDE for side in size):
         steps = -(-rest // stride) if stride < SIDE else round(rest / stride)

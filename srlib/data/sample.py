@@ -57,8 +57,8 @@ def open_sample() -> Store:
     for photo in PHOTOS:
         # At a stride of 176 three tiles cover 512 pixels: what is scored is all but distinct.
         scales, stride = ((1.0, 0.8, 0.6), SIDE // 2) if photo.split == "train" else ((1.0,), SIDE)
-        found = tiles(photo.read(), scales, stride)
-        cut |= {(photo.split, f"{photo.name}{name}"): tile for name, tile in found.items()}
+        for name, tile in tiles(photo.read(), scales, stride).items():
+            cut[photo.split, photo.name + name] = tile
     images = np.ascontiguousarray(np.stack(list(cut.values())))
     digest = hashlib.blake2b(images.data, digest_size=16)
     digest.update(repr(list(cut)).encode())

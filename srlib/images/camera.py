@@ -68,8 +68,8 @@ def _quantised(levels: Tensor, table: Tensor, quality: float | Tensor) -> Tensor
 
 
 def photograph(hr: Tensor, scale: int) -> Tensor:
-    """LR as a phone might give it, ``[N, 3, H / scale, W / scale]`` of 8 bits: blurred by up to 2 pixels, shrunk by
-    bicubic, noise of up to 10 levels, JPEG of quality 95 to 40. Each picture draws its own strengths, mostly mild."""
+    """LR as a phone might give it, ``[N, 3, H / scale, W / scale]`` in 8-bit levels: blurred by up to 2 pixels,
+    shrunk by bicubic, noise of up to 10 levels, JPEG of quality 95 to 40; drawn for each picture, mostly mild."""
     blurred, noisy, packed = torch.rand(3, len(hr), device=hr.device, dtype=hr.dtype).square()
     lr = degrade.degrade(blur(hr, 2 * blurred), "bicubic", scale, round_lr=False)
     return jpeg(noise(lr, 10 / 255 * noisy), (95 - 55 * packed).round())
