@@ -124,9 +124,7 @@ def _celeba(root: Path, files: dict[str, os.DirEntry[str]]) -> Source | None:
     with suppress(OSError, decode.BadPhoto), decode.opened((root / faces[0]).read_bytes()) as image:
         certain |= source.root == root and image.size == decode.ALIGNED
     if certain:
-        raise UsageError(
-            f"beside {printable(source.root)} CelebA's {PARTITIONS[0]} (or .txt) is missing: {ORIGIN}"
-        )
+        raise UsageError(f"beside {printable(source.root)} its {PARTITIONS[0]} (or .txt) is missing: {ORIGIN}")
     return None
 
 

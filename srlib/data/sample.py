@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from srlib.data.decode import tiles
-from srlib.data.store import SIDE, SPLITS, Store
+from srlib.data import decode, store
 from srlib.errors import UsageError
 
 
@@ -51,16 +50,16 @@ PHOTOS = (
 )  # fmt: skip
 
 
-def open_sample() -> Store:
+def open_sample() -> store.Store:
     """The store of the bundled sample, cut anew each time, in about 0.1 s: a file would be slower to check."""
     cut: dict[tuple[str, str], np.ndarray] = {}
     for photo in PHOTOS:
         # At a stride of 176 three tiles cover 512 pixels: what is scored is all but distinct.
-        scales, stride = ((1.0, 0.8, 0.6), SIDE // 2) if photo.split == "train" else ((1.0,), SIDE)
-        for name, tile in tiles(photo.read(), scales, stride).items():
+        scales, stride = ((1.0, 0.8, 0.6), store.SIDE // 2) if photo.split == "train" else ((1.0,), store.SIDE)
+        for name, tile in decode.tiles(photo.read(), scales, stride).items():
             cut[photo.split, photo.name + name] = tile
     images = np.ascontiguousarray(np.stack(list(cut.values())))
     digest = hashlib.blake2b(images.data, digest_size=16)
     digest.update(repr(list(cut)).encode())
-    split = {name: np.flatnonzero([of == name for of, _ in cut]) for name in SPLITS}
-    return Store(images, [name for _, name in cut], split, "sample", "tiles", digest.hexdigest())
+    split = {name: np.flatnonzero([of == name for of, _ in cut]) for name in store.SPLITS}
+    return store.Store(images, [name for _, name in cut], split, "sample", "tiles", digest.hexdigest())

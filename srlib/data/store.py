@@ -131,12 +131,11 @@ class Batches:
         return [part[self.rank :: self.world_size] for part in (rows[np.concatenate(chosen)], top, left, flip)]
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """LR ``[b, 3, patch / scale, patch / scale]`` and HR ``[b, 3, patch, patch]`` of a step on the device:
-        b = batch_size / world_size, float32 in [0, 1], LR rounded to 8 bits."""
+        """LR ``[b, 3, patch / scale, patch / scale]`` and HR ``[b, 3, patch, patch]`` of a step, by ``pair``."""
         return pair(self.crops(step), self.kernel, self.scale)
 
     def crops(self, step: int) -> Tensor:
-        """The HR crops of a step on the device: uint8 ``[b, 3, patch, patch]``."""
+        """The HR crops of a step on the device: uint8 ``[b, 3, patch, patch]``, b = batch_size / world_size."""
         draw, side = self.draw(step), self.patch
         if not self.hold:
             images = np.asarray(self.store.images)  # slices of a memory map's own type take twice as long
