@@ -15,8 +15,7 @@ from torch.nn import functional
 
 from srlib.commands import main
 from srlib.data import open_store, sample
-from srlib.data.crops import cut, planned
-from srlib.data.decode import BadPhoto
+from srlib.data.decode import BadPhoto, cut, planned
 from srlib.data.find import find_source, split_of
 from srlib.errors import UsageError
 

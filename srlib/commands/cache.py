@@ -2,7 +2,7 @@
 
 import argparse
 
-from srlib.data import CROPS, build, celeba, find
+from srlib.data import CROPS, build, find
 from srlib.errors import UsageError
 from srlib.files import printable
 
@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--data", required=True, metavar="FOLDER", help="CelebA in any layout, or any folder of photos")
     add("--crop", default="center", choices=CROPS, help="lecture is for CelebA, tiles for large photos")
     add("--fetch", action="store_true", help="download CelebA into FOLDER first, by torchvision")
-    add("--max-bad", type=float, default=build.MAX_BAD, metavar="P", help="percentage that may be unreadable")
+    add("--max-bad", type=float, default=1.0, metavar="P", help="percentage that may be unreadable")
     add("--runs", default="runs", metavar="DIR", help="the store goes to DIR/stores (default: runs)")
 
 
@@ -23,7 +23,7 @@ def main(args: argparse.Namespace) -> int:
     if args.data == "sample":
         raise UsageError("the sample is cut in memory and needs no store: give --data a folder of photos")
     if args.fetch:
-        celeba.fetch(args.data)
+        find.fetch(args.data)
     source = find.find_source(args.data)
     kind = "CelebA" if source.kind == "celeba" else "photos"
     print(f"{kind} in {printable(source.root)}: {len(source.photos):,} to read")

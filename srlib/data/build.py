@@ -7,51 +7,40 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
-from numpy.lib.format import open_memmap
 from tqdm.auto import tqdm
 
-from srlib.data.crops import FLAT, check_crop, cut, detail, planned
-from srlib.data.decode import BadPhoto, SmallPhoto
-from srlib.data.find import Source, find_source
-from srlib.data.sample import open_sample
+from srlib.data import find, sample
+from srlib.data.decode import BadPhoto, SmallPhoto, check_crop, cut, planned
 from srlib.data.store import IMAGES, RECORD, SIDE, SPLITS, Store, load
 from srlib.errors import DataError, UsageError
 from srlib.files import printable, resolve
 
-MAX_BAD = 1.0  # percent
 VERSIONS = {"celeba": 1, "folder": 4}  # raised by hand when the same files would give other pixels
 STATUS, PHOTO = "photos.npy", np.dtype([("sha1", "u1", 20), ("done", "u1")])  # done: all its rows are written
 CHUNK = 32  # photos per task of a thread
+FLAT = 2.0  # levels that shrinking by 4 takes from a tile, below which it, of sky or wall, has nothing to teach
 
 
-def open_store(
-    data: str | Path, runs: str | Path = "runs", crop: str = "center", max_bad: float = MAX_BAD
-) -> Store:
-    """The store of "sample", always tiles, or of a folder: CelebA in any layout, or any other photos.
-
-    It is built first where ``RUNS/stores/`` has none of the folder as it is now. Crops of CelebA are "center" (176
-    pixels from the middle) and "lecture" (178 rows, bilinear to 176); of other photos "center" (the middle square,
-    shrunk) and "tiles" (all of it, at a half and a quarter, if small at full size too, without what is flat).
-    ``max_bad`` percent of them may be unreadable.
-
-    UsageError: no such folder, no photos in it, CelebA without its partition file, a crop that is not for it.
-    DataError: too many bad photos, or no room on the disk."""
+def open_store(data: str | Path, runs: str | Path = "runs", crop: str = "center", max_bad: float = 1.0) -> Store:
+    """The store of "sample", always tiles, or of a folder: CelebA in any layout, or any other photos. It is built
+    first where ``RUNS/stores/`` has none of the folder as it is now; ``max_bad`` percent may be unreadable. Crops
+    of CelebA are "center" (176 pixels from the middle) and "lecture" (178 rows, bilinear to 176), of other photos
+    "center" (the middle square, shrunk) and "tiles" (all of it, at a half and a quarter, if small at full size
+    too, without what is flat). UsageError: as ``find_source``, other crops. DataError: bad photos, a full disk."""
     if str(data) != "sample":
-        return open_source(find_source(data), runs, crop, max_bad)
+        return open_source(find.find_source(data), runs, crop, max_bad)
     check_crop(crop, "folder")
-    return open_sample()
+    return sample.open_sample()
 
 
-def open_source(source: Source, runs: str | Path, crop: str, max_bad: float, verbose: bool = False) -> Store:
+def open_source(source: find.Source, runs: str | Path, crop: str, max_bad: float, verbose: bool = False) -> Store:
     """:func:`open_store` of photos found before; those left out are listed after building, or if ``verbose``."""
     check_crop(crop, source.kind)
     root = source.root.resolve()
@@ -83,7 +72,7 @@ def open_source(source: Source, runs: str | Path, crop: str, max_bad: float, ver
     return store
 
 
-def build_store(source: Source, crop: str, target: Path, max_bad: float) -> None:
+def build_store(source: find.Source, crop: str, target: Path, max_bad: float) -> None:
     """Make the store ``target``, or finish it after an interruption. Nobody else may do so at the same time."""
     partial, folder = target.with_name(f"{target.name}.partial"), {"folder": str(source.root.resolve())}
     try:
@@ -106,7 +95,7 @@ def build_store(source: Source, crop: str, target: Path, max_bad: float) -> None
         raise DataError(f"{where}; what has been decoded is kept, and the next try goes on from there") from error
 
 
-def _decode(source: Source, crop: str, partial: Path) -> dict[str, Any]:
+def _decode(source: find.Source, crop: str, partial: Path) -> dict:
     """Write all rows that are not written yet; returns what ``store.json`` is to say."""
     photos = sorted(source.photos, key=lambda photo: SPLITS.index(photo.split))  # a split's rows lie together
     bad, skipped = dict(source.bad), dict[str, str]()
@@ -121,8 +110,8 @@ def _decode(source: Source, crop: str, partial: Path) -> dict[str, Any]:
                     raise BadPhoto("changed while the store was being built")
                 for row, square in enumerate(squares.values(), first[i]):
                     images[row] = square
-                sha1[i] = np.frombuffer(hashlib.sha1(data, usedforsecurity=False).digest(), np.uint8)
-                done[i] = 1  # last, and a single byte: a kill leaves it written or not
+                status["sha1"][i] = np.frombuffer(hashlib.sha1(data, usedforsecurity=False).digest(), np.uint8)
+                status["done"][i] = 1  # last, and a single byte: a kill leaves it written or not
             except (BadPhoto, OSError) as error:
                 reason = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
                 (skipped if isinstance(error, SmallPhoto) else bad)[path] = reason
@@ -133,8 +122,7 @@ def _decode(source: Source, crop: str, partial: Path) -> dict[str, Any]:
         ends = list(pool.map(planned, files)) if crop == "tiles" else [[""]] * len(photos)
         first = np.cumsum([0, *map(len, ends)])
         images, status = _arrays(partial, int(first[-1]), len(photos))
-        sha1, done = status["sha1"], status["done"]
-        todo, start = np.flatnonzero(done == 0).tolist(), perf_counter()
+        todo, start = np.flatnonzero(status["done"] == 0).tolist(), perf_counter()
         if before := len(photos) - len(todo):
             print(f"going on after {before:,} of {len(photos):,} photos")
         chunks = [todo[at : at + CHUNK] for at in range(0, len(todo), CHUNK)]
@@ -149,11 +137,10 @@ def _decode(source: Source, crop: str, partial: Path) -> dict[str, Any]:
                 pool.shutdown(cancel_futures=True)
     seconds = perf_counter() - start
     print(f"decoded {len(todo):,} photos in {seconds:.1f} s, {len(todo) / max(seconds, 1e-9):,.0f} photos/s")
-
     digest = hashlib.blake2b(repr((VERSIONS[source.kind], source.kind, crop)).encode(), digest_size=16)
     codes, seen = np.full(len(photos), -1), set()
-    for i in sorted(np.flatnonzero(done).tolist(), key=lambda i: photos[i].path):
-        photo, content = photos[i], sha1[i].tobytes().hex()
+    for i in sorted(np.flatnonzero(status["done"]).tolist(), key=lambda i: photos[i].path):
+        photo, content = photos[i], status["sha1"][i].tobytes().hex()
         if source.kind == "folder" and content in seen:  # one file under two names must not be in two splits
             skipped[photo.path] = "the same file as another photo"
         else:
@@ -163,9 +150,11 @@ def _decode(source: Source, crop: str, partial: Path) -> dict[str, Any]:
     names = [photo.path + end for photo, some in zip(photos, ends) for end in some]
     split = np.repeat(codes, np.diff(first))
     for row in np.flatnonzero(split >= 0) if crop == "tiles" else ():
-        if (lost := detail(images[row])) < FLAT:
+        blocks = images[row].reshape(3, SIDE // 4, 4, SIDE // 4, 4)
+        lost = float(blocks.var(axis=(2, 4), dtype=np.float32).mean()) ** 0.5  # RMS about the means of blocks
+        if lost < FLAT:
             split[row], skipped[names[row]] = -1, f"flat: shrinking takes {lost:.1f} levels from it"
-    record: dict[str, Any] = {"source": source.kind, "crop": crop, "fingerprint": digest.hexdigest()}
+    record: dict = {"source": source.kind, "crop": crop, "fingerprint": digest.hexdigest()}
     record |= {"published": source.published, "names": names, "split": split.tolist()}
     return record | {"bad": dict(sorted(bad.items())), "skipped": dict(sorted(skipped.items()))}
 
@@ -182,14 +171,14 @@ def _arrays(partial: Path, rows: int, photos: int) -> list[np.memmap]:
     if free < need:
         room = f"{need / 1e6:,.0f} MB in {partial.parent}, where {free / 1e6:,.0f} MB are free"
         raise DataError(f"the store needs {room}: make room, or choose another folder by --runs (in a page: RUNS)")
-    images = open_memmap(partial / IMAGES, "w+", np.uint8, (rows, 3, SIDE, SIDE))
+    images = np.lib.format.open_memmap(partial / IMAGES, "w+", np.uint8, (rows, 3, SIDE, SIDE))
     if hasattr(os, "posix_fallocate"):  # or else a disk that fills up meanwhile ends the process
         with open(partial / IMAGES, "r+b") as file:
             os.posix_fallocate(file.fileno(), 0, images.offset + images.nbytes)
-    return [images, open_memmap(partial / STATUS, "w+", PHOTO, (photos,))]
+    return [images, np.lib.format.open_memmap(partial / STATUS, "w+", PHOTO, (photos,))]
 
 
-def _listing(reasons: Mapping[str, str], target: Path, title: str = "unreadable") -> str:
+def _listing(reasons: dict[str, str], target: Path, title: str = "unreadable") -> str:
     """Photos with reasons, a line each; where there are over 20, all are written to a file beside the store."""
     lines = [f"  {printable(name)}: {reason}" for name, reason in reasons.items()]
     if more := lines[20:]:

@@ -1,28 +1,28 @@
-"""What lies in a folder: CelebA in a layout that celeba.py knows, or just photos. Nothing is decoded here."""
+"""Photos in a folder: CelebA (Liu et al., ICCV 2015) as its authors, torchvision or Kaggle lay it out, or any."""
 
 import hashlib
 import os
 import re
-import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from srlib.data import celeba
-from srlib.data.store import SPLITS
-from srlib.errors import UsageError
+from srlib.data import decode, store
+from srlib.errors import DataError, UsageError
 from srlib.files import printable
 
-# Extensions that promise a photo. A file with another one is a photo all the same if its first bytes say so, those
-# of TIFF apart, with which most cameras' raw files begin too.
+# Extensions and first bytes that promise a photo, but not TIFF's bytes: most cameras' raw files begin so too.
 PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".jp2", ".avif",
             ".ppm", ".pgm", ".pbm", ".heic", ".heif", ".tga")  # fmt: skip
 MAGIC = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n|GIF8|P[56]\n|RIFF....WEBP", re.DOTALL)
-Files = Mapping[str, os.DirEntry[str]]  # by their paths relative to a folder, with /
+FACES, PARTITIONS = "img_align_celeba", ("list_eval_partition.csv", "list_eval_partition.txt")
+FACE = re.compile(r"(.*/)?\d{6}\.(jpg|png)", re.IGNORECASE)
+ORIGIN = """CelebA comes from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html or \
+https://www.kaggle.com/datasets/jessicali9530/celeba-dataset"""
 
 
 class PhotoFile(NamedTuple):
@@ -56,15 +56,7 @@ def find_source(folder: str | Path) -> Source:
         files = dict(_walk(root, "", set()))
     except PermissionError as error:
         raise UsageError(f"{printable(error.filename or root)} cannot be listed: permission denied") from None
-    if found := celeba.layout(root, files):
-        inside, partition = found
-        table, unlisted = celeba.read_partition(partition), f"not listed in {partition.name}"
-        counts = Counter(table.values())
-        source = Source("celeba", root / inside, published={split: counts[split] for split in SPLITS})
-        here = {entry.name: entry for path, entry in files.items() if path.rpartition("/")[0] == inside}
-        _sort(here, lambda name: table.get(name.rpartition(".")[0], unlisted), source)
-    else:
-        source = _sort(files, split_of, Source("folder", root))
+    source = _celeba(root, files) or _sort(files, split_of, Source("folder", root))
     if not source.photos:
         seen = ", ".join(f"{count} {ending}" for ending, count in source.other.most_common(5)) or "nothing"
         unusable = f"; {len(source.bad)} unusable" if source.bad else ""
@@ -85,12 +77,22 @@ def split_of(path: str) -> str:
     return "train" if place < 0.8 else "val" if place < 0.9 else "test"
 
 
-def _walk(folder: Path | str, prefix: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def fetch(folder: str | Path) -> None:
+    """Download CelebA into ``folder/celeba`` by torchvision, about 1.5 GB. Raises DataError if that fails."""
+    from torchvision.datasets import CelebA
+
+    try:
+        CelebA(str(Path(folder).expanduser()), split="all", download=True)
+    except Exception as error:  # gdown, requests, urllib and torchvision raise types of their own
+        why = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise DataError(f"CelebA was not fetched ({why}). By hand: {ORIGIN}") from error
+
+
+def _walk(folder: Path | str, prefix: str, seen: set[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """All files below a folder by their relative paths; linked folders are followed, each folder once."""
-    at = os.stat(folder)
-    if at.st_ino and (at.st_dev, at.st_ino) in seen:
+    if (place := os.path.realpath(folder)) in seen:
         return
-    seen.add((at.st_dev, at.st_ino))
+    seen.add(place)
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             if not entry.is_dir():
@@ -99,7 +101,48 @@ def _walk(folder: Path | str, prefix: str, seen: set[tuple[int, int]]) -> Iterat
                 yield from _walk(entry.path, f"{prefix}{entry.name}/", seen)
 
 
-def _sort(files: Files, split: Callable[[str], str], source: Source) -> Source:
+def _celeba(root: Path, files: dict[str, os.DirEntry[str]]) -> Source | None:
+    """CelebA, if it is there: photos where most have names like 000001.jpg, best in img_align_celeba, and its list
+    anywhere below ``root``, or up to two folders above the photos. UsageError for one without the other.
+    A new layout goes here and into LAYOUTS of tests/test_data_photos.py."""
+    faces = [path for path in files if FACE.fullmatch(path)]
+    partitions = [root / path for path in files if path.endswith(PARTITIONS)]
+    if not faces and partitions:
+        raise UsageError(f"no photos like 000001.jpg: put the photos beside {printable(partitions[0])}; {ORIGIN}")
+    if not faces:
+        return None
+    folders = Counter(path.rpartition("/")[0] for path in faces)
+    inside = max(folders, key=lambda folder: (FACES in folder, folders[folder]))
+    source = Source("celeba", root / inside)
+    partitions += [folder / name for folder in source.root.parents[:2] for name in PARTITIONS]
+    if partition := next(filter(Path.is_file, partitions), None):
+        table, unlisted = _read_partition(partition), f"not listed in {partition.name}"
+        source.published = {split: [*table.values()].count(split) for split in store.SPLITS}
+        here = {entry.name: entry for path, entry in files.items() if path.rpartition("/")[0] == inside}
+        return _sort(here, lambda name: table.get(name.rpartition(".")[0], unlisted), source)
+    certain = FACES in source.root.name
+    with suppress(OSError, decode.BadPhoto), decode.opened((root / faces[0]).read_bytes()) as image:
+        certain |= source.root == root and image.size == decode.ALIGNED
+    if certain:
+        raise UsageError(f"beside {printable(source.root)} its {PARTITIONS[0]} (or .txt) is missing: {ORIGIN}")
+    return None
+
+
+def _read_partition(path: Path) -> dict[str, str]:
+    """CelebA's official split: names without extension to "train", "val" or "test". UsageError: a wrong line."""
+    table: dict[str, str] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
+        words = line.replace(",", " ").split()
+        if len(words) == 2 and words[1] in ("0", "1", "2"):
+            table[words[0].rpartition(".")[0]] = store.SPLITS[int(words[1])]
+        elif words and (number > 1 or words[0] != "image_id"):
+            raise UsageError(f"{printable(path)}, line {number}: {line[:60]!r} is no photo's name and 0, 1 or 2")
+    if not table:
+        raise UsageError(f"{printable(path)} is empty: {ORIGIN}")
+    return table
+
+
+def _sort(files: dict[str, os.DirEntry[str]], split: Callable[[str], str], source: Source) -> Source:
     """Put files among the photos of a source, the bad ones, or the others; a split may be the reason why not."""
     for path, entry in sorted(files.items()):
         ending = os.path.splitext(entry.name)[1].lower()
@@ -109,11 +152,11 @@ def _sort(files: Files, split: Callable[[str], str], source: Source) -> Source:
         chosen = split(path)
         try:
             found = entry.stat()
-            if chosen in SPLITS and not stat.S_ISREG(found.st_mode):
+            if chosen in store.SPLITS and not entry.is_file():
                 chosen = "neither a file nor a folder"
         except OSError as error:
             chosen = "a link to nothing" if entry.is_symlink() else f"cannot be read: {error.strerror}"
-        if chosen in SPLITS:
+        if chosen in store.SPLITS:
             source.photos.append(PhotoFile(path, chosen, found.st_size, found.st_mtime_ns, found.st_mode))
         else:
             source.bad[path] = chosen

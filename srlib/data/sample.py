@@ -8,30 +8,27 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from srlib.data.crops import tiles
-from srlib.data.store import SIDE, SPLITS, Store
+from srlib.data import decode, store
 from srlib.errors import UsageError
 
 
-class SamplePhoto(NamedTuple):
+class Photo(NamedTuple):
     """A photo of the sample, whose tiles all go to one split."""
 
     name: str
     split: str
     distribution: str  # as pip calls it
-    file: str  # from the package on
+    file: str  # below site-packages
     credit: str
     licence: str
 
     def read(self) -> Image.Image:
         """The photo whole, as RGB. Raises UsageError where its package is not installed."""
-        package, _, inside = self.file.partition("/")
-        spec = find_spec(package)  # finds it without importing it
-        if not spec or not (path := Path(spec.origin or "").parent / inside).is_file():
+        spec = find_spec(self.file.partition("/")[0])  # finds the package without importing it
+        if not spec or not (path := Path(spec.origin or "").parent.parent / self.file).is_file():
             todo = f"pip install --force-reinstall {self.distribution}, or point DATA at a folder of photos"
             raise UsageError(f"{self.name} comes inside {self.distribution}, which is not installed whole: {todo}")
-        with Image.open(path) as image:
-            return image.convert("RGB")
+        return Image.open(path).convert("RGB")
 
 
 # As the packages state it: in skimage.data's docstrings, in the README of sklearn's photos (its line on the flower
@@ -39,31 +36,30 @@ class SamplePhoto(NamedTuple):
 # www.flickr.com/photos/danielbuechele/6061409035, /photos/vultilion/6056698931, /photos/spacexphotos/16511594820,
 # flic.kr/p/r9qvLn (astronaut), commons.wikimedia.org/wiki/File:Grace_Hopper.jpg; the others: scikit-image.
 PHOTOS = (
-    SamplePhoto("chelsea", "train", "scikit-image", "skimage/data/chelsea.png", "Stefan van der Walt", "CC0"),
-    SamplePhoto("china", "train", "scikit-learn", "sklearn/datasets/images/china.jpg",
-                "danielbuechele", "CC BY 2.0"),
-    SamplePhoto("flower", "train", "scikit-learn", "sklearn/datasets/images/flower.jpg", "vultilion", "CC BY 2.0"),
-    SamplePhoto("ihc", "train", "scikit-image", "skimage/data/ihc.png",
-                "Center for Microscopy and Molecular Imaging", "no known restrictions"),
-    SamplePhoto("grace_hopper", "val", "matplotlib", "matplotlib/mpl-data/sample_data/grace_hopper.jpg",
-                "James S. Davis, United States Navy", "public domain"),
-    SamplePhoto("rocket", "val", "scikit-image", "skimage/data/rocket.jpg", "SpaceX", "public domain"),
-    SamplePhoto("astronaut", "test", "scikit-image", "skimage/data/astronaut.png", "NASA", "public domain"),
-    SamplePhoto("coffee", "test", "scikit-image", "skimage/data/coffee.png",
-                "Rachel Michetti, courtesy of Pikolo Espresso Bar", "CC0"),
+    Photo("chelsea", "train", "scikit-image", "skimage/data/chelsea.png", "Stefan van der Walt", "CC0"),
+    Photo("china", "train", "scikit-learn", "sklearn/datasets/images/china.jpg", "danielbuechele", "CC BY 2.0"),
+    Photo("flower", "train", "scikit-learn", "sklearn/datasets/images/flower.jpg", "vultilion", "CC BY 2.0"),
+    Photo("ihc", "train", "scikit-image", "skimage/data/ihc.png",
+          "Center for Microscopy and Molecular Imaging", "no known restrictions"),
+    Photo("grace_hopper", "val", "matplotlib", "matplotlib/mpl-data/sample_data/grace_hopper.jpg",
+          "James S. Davis, United States Navy", "public domain"),
+    Photo("rocket", "val", "scikit-image", "skimage/data/rocket.jpg", "SpaceX", "public domain"),
+    Photo("astronaut", "test", "scikit-image", "skimage/data/astronaut.png", "NASA", "public domain"),
+    Photo("coffee", "test", "scikit-image", "skimage/data/coffee.png",
+          "Rachel Michetti, courtesy of Pikolo Espresso Bar", "CC0"),
 )  # fmt: skip
 
 
-def open_sample() -> Store:
+def open_sample() -> store.Store:
     """The store of the bundled sample, cut anew each time, in about 0.1 s: a file would be slower to check."""
     cut: dict[tuple[str, str], np.ndarray] = {}
     for photo in PHOTOS:
         # At a stride of 176 three tiles cover 512 pixels: what is scored is all but distinct.
-        scales, stride = ((1.0, 0.8, 0.6), SIDE // 2) if photo.split == "train" else ((1.0,), SIDE)
-        found = tiles(photo.read(), scales, stride)
-        cut |= {(photo.split, f"{photo.name}/{name}"): tile for name, tile in found.items()}
+        scales, stride = ((1.0, 0.8, 0.6), store.SIDE // 2) if photo.split == "train" else ((1.0,), store.SIDE)
+        for name, tile in decode.tiles(photo.read(), scales, stride).items():
+            cut[photo.split, photo.name + name] = tile
     images = np.ascontiguousarray(np.stack(list(cut.values())))
     digest = hashlib.blake2b(images.data, digest_size=16)
     digest.update(repr(list(cut)).encode())
-    split = {name: np.flatnonzero([of == name for of, _ in cut]) for name in SPLITS}
-    return Store(images, [name for _, name in cut], split, "sample", "tiles", digest.hexdigest())
+    split = {name: np.flatnonzero([of == name for of, _ in cut]) for name in store.SPLITS}
+    return store.Store(images, [name for _, name in cut], split, "sample", "tiles", digest.hexdigest())

@@ -1,9 +1,9 @@
-"""The store: every photo decoded once into uint8 ``[N, 3, 176, 176]`` RGB, with its name and its split."""
+"""The store: photos decoded once, uint8 ``[N, 3, 176, 176]`` RGB, with names and splits; batches for training."""
 
 import json
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from srlib.device import free_bytes
-from srlib.errors import known
+from srlib.errors import UsageError, known
+from srlib.images.tasks import pair
 
 SIDE = 176
 SPLITS = ("train", "val", "test")
@@ -25,13 +26,13 @@ class Store:
 
     images: np.ndarray  # uint8 [N, 3, 176, 176], RGB; in memory or a read-only memory map
     names: list[str]  # of the rows: a path relative to the folder, and which tile
-    split: Mapping[str, np.ndarray]  # the rows of train, val and test, ascending; unusable ones are in none
+    split: dict[str, np.ndarray]  # the rows of train, val and test, ascending; unusable ones are in none
     source: str  # "sample", "celeba" or "folder"
     crop: str  # one of CROPS
     fingerprint: str  # hash of what the photos are, their splits and the crop; the same on every machine
-    published: Mapping[str, int] = field(default_factory=dict)  # CelebA's: photos per split in its partition file
-    bad: Mapping[str, str] = field(default_factory=dict)  # photos that cannot be read, with the reason
-    skipped: Mapping[str, str] = field(default_factory=dict)  # sound ones left out: too small, double, flat
+    published: dict[str, int] = field(default_factory=dict)  # CelebA's: photos per split in its partition file
+    bad: dict[str, str] = field(default_factory=dict)  # photos that cannot be read, with the reason
+    skipped: dict[str, str] = field(default_factory=dict)  # sound ones left out: too small, double, flat
     _held: dict[tuple, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -65,11 +66,6 @@ class Store:
             self._held[split, device] = photos
         return self._held[split, device]
 
-    def fits(self, split: str, device: torch.device) -> bool:
-        """Whether :meth:`photos` are there already, as on the CPU always, or take at most half of what is free."""
-        there = device.type == "cpu" or any((split, device.type) == (name, at.type) for name, at in self._held)
-        return there or len(self.rows(split)) * 3 * SIDE**2 <= free_bytes(device) // 2
-
     def describe(self) -> str:
         """One line: the source, the crop and how many photos each split has."""
         of = {name: f" of {count:,}" for name, count in self.published.items()}
@@ -86,6 +82,85 @@ def load(folder: Path) -> Store | None:
         images, record = np.load(folder / IMAGES, mmap_mode="r"), json.loads((folder / RECORD).read_bytes())
     except (OSError, ValueError):
         return None
-    codes = np.array(record.pop("split"))
-    split = {name: np.flatnonzero(codes == code) for code, name in enumerate(SPLITS)}
-    return Store(images, split=split, **{name: value for name, value in record.items() if name != "folder"})
+    codes = np.array(record["split"])
+    record["split"] = {name: np.flatnonzero(codes == code) for code, name in enumerate(SPLITS)}
+    return Store(images, **{name: value for name, value in record.items() if name != "folder"})
+
+
+@dataclass(eq=False)
+class Batches:
+    """Random crops of one split and their LR. Photos are drawn without replacement, epoch after epoch; crops lie
+    on multiples of the scale, so that LR pixels are whole, and are mirrored with probability 1/2. A batch depends
+    on the arguments and the step alone, not on how photos are held or how many processes share the work;
+    ``kernel="real"`` also draws from PyTorch's generator. UsageError for an argument out of its range."""
+
+    store: Store
+    split: str
+    batch_size: int  # crops per step, over all ranks together
+    patch: int  # side of the HR crop in pixels, a multiple of the scale, at most 176
+    kernel: str = "bicubic"  # how LR is made, see srlib.images.degrade.degrade
+    scale: int = 4
+    seed: int = 0
+    device: torch.device | str = "cpu"
+    _: KW_ONLY
+    rank: int = 0  # this process gets the crops rank::world_size of the batch
+    world_size: int = 1
+    hold: bool | None = None  # cut from Store.photos; by default on a GPU with room for them
+
+    def __post_init__(self) -> None:
+        self.device, patch, scale = torch.device(self.device), self.patch, self.scale
+        if not len(self.store.rows(self.split)):
+            raise UsageError(f"the split {self.split!r} has no photos: {self.store.describe()}")
+        if scale < 1 or not 0 < patch <= SIDE or patch % scale:
+            raise UsageError(f"patch must be a multiple of the scale {scale}, at most {SIDE}; got {patch}")
+        if self.batch_size < 1 or self.batch_size % self.world_size:
+            wanted = f"a positive multiple of the {self.world_size} processes"
+            raise UsageError(f"batch_size must be {wanted}; got {self.batch_size}")
+        if self.hold is None and self.device.type != "cpu":
+            there = any((self.split, self.device.type) == (name, at.type) for name, at in self.store._held)
+            self.hold = there or len(self.store.rows(self.split)) * 3 * SIDE**2 <= free_bytes(self.device) // 2
+
+    def draw(self, step: int) -> list[np.ndarray]:
+        """The crops of a step, this rank's part: rows of the store, top, left, and which are mirrored."""
+        rows, seed = self.store.rows(self.split), self.seed % 2**63
+        epoch, place = np.divmod(np.arange(step * self.batch_size, (step + 1) * self.batch_size), len(rows))
+        chosen = [_order(seed, e, len(rows))[place[epoch == e]] for e in np.unique(epoch).tolist()]
+        random = np.random.default_rng((1, seed, step))
+        top, left = random.integers((SIDE - self.patch) // self.scale + 1, size=(2, self.batch_size)) * self.scale
+        flip = random.random(self.batch_size) < 0.5
+        return [part[self.rank :: self.world_size] for part in (rows[np.concatenate(chosen)], top, left, flip)]
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """LR ``[b, 3, patch / scale, patch / scale]`` and HR ``[b, 3, patch, patch]`` of a step, by ``pair``."""
+        return pair(self.crops(step), self.kernel, self.scale)
+
+    def crops(self, step: int) -> Tensor:
+        """The HR crops of a step on the device: uint8 ``[b, 3, patch, patch]``, b = batch_size / world_size."""
+        draw, side = self.draw(step), self.patch
+        if not self.hold:
+            images = np.asarray(self.store.images)  # slices of a memory map's own type take twice as long
+            crops = torch.empty(len(draw[0]), 3, side, side, dtype=torch.uint8)
+            for crop, row, y, x, flip in zip(crops.numpy(), *(part.tolist() for part in draw)):
+                photo = images[row, :, y : y + side, x : x + side]  # far faster than indexing with arrays
+                crop[:] = photo[..., ::-1] if flip else photo
+            return self._moved(crops)
+        # Indexing on the device takes a handful of kernels, whatever the batch, and waits for none of them.
+        photos = self.store.photos(self.split, self.device)
+        draw[0] = np.searchsorted(self.store.rows(self.split), draw[0])  # rows of the split
+        rows, top, left, flip = self._moved(torch.from_numpy(np.stack(draw)))
+        if side == SIDE:
+            whole = photos.index_select(0, rows)  # moves more than a byte at a time
+            return torch.where(flip[:, None, None, None] == 1, whole.flip(-1), whole)
+        along, channels = (torch.arange(n, device=self.device) for n in (side, 3))
+        y = top[:, None] + along
+        x = left[:, None] + torch.where(flip[:, None] == 1, side - 1 - along, along)
+        return photos[rows[:, None, None, None], channels[:, None, None], y[:, None, :, None], x[:, None, None, :]]
+
+    def _moved(self, x: Tensor) -> Tensor:
+        cuda = torch.device(self.device).type == "cuda"  # on MPS, unless waited for, a copy may read freed memory
+        return (x.pin_memory() if cuda else x).to(self.device, non_blocking=cuda)
+
+
+@lru_cache(maxsize=8)
+def _order(seed: int, epoch: int, photos: int) -> np.ndarray:
+    return np.random.default_rng((0, seed, epoch)).permutation(photos)

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from srlib.images.color import from_ycbcr, to_ycbcr
-from srlib.images.degrade import degrade, placed, round_8bit, upsample
+from srlib.images import color, degrade
 
 # The example tables of ITU-T T.81, annex K.1, which nearly every encoder scales.
 _LUMA = (16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56,
@@ -44,17 +43,16 @@ def noise(x: Tensor, sigma: float | Tensor) -> Tensor:
 
 
 def jpeg(x: Tensor, quality: float | Tensor) -> Tensor:
-    """RGB ``[N, 3, H, W]`` through JPEG of a quality of 1 to 100 (libjpeg's scale) and back, in 8-bit levels.
-    Chroma has half the resolution (4:2:0), averaged and drawn through linearly, as libjpeg does, which differs
-    where a coefficient lies half-way between two steps. Rounding has no gradient."""
+    """RGB ``[N, 3, H, W]`` through JPEG of a quality of 1 to 100 and back, in 8-bit levels: as libjpeg with 4:2:0
+    (chroma has half the resolution), but for coefficients half-way between two steps. It has no gradient."""
     height, width = x.shape[-2:]
-    x = F.pad(round_8bit(x), (0, -width % 16, 0, -height % 16), mode="replicate")
-    luma, chroma = (255 * to_ycbcr(x, limited=False)).round().split((1, 2), dim=1)
-    tables = placed(torch.tensor, ((_LUMA, _CHROMA),), x.dtype, x.device).view(2, 8, 8)
+    x = F.pad(degrade.round_8bit(x), (0, -width % 16, 0, -height % 16), mode="replicate")
+    luma, chroma = (255 * color.to_ycbcr(x, limited=False)).round().split((1, 2), dim=1)
+    tables = degrade.placed(torch.tensor, ((_LUMA, _CHROMA),), x.dtype, x.device).view(2, 8, 8)
     luma = _quantised(luma, tables[0], quality)
-    chroma = upsample(_quantised(F.avg_pool2d(chroma, 2).round(), tables[1], quality), 2, "bilinear")
-    rgb = from_ycbcr(torch.cat([luma, chroma], dim=1) / 255, limited=False)
-    return round_8bit(rgb)[..., :height, :width]
+    chroma = degrade.upsample(_quantised(F.avg_pool2d(chroma, 2).round(), tables[1], quality), 2, "bilinear")
+    rgb = color.from_ycbcr(torch.cat([luma, chroma], dim=1) / 255, limited=False)
+    return degrade.round_8bit(rgb)[..., :height, :width]
 
 
 def _quantised(levels: Tensor, table: Tensor, quality: float | Tensor) -> Tensor:
@@ -62,7 +60,7 @@ def _quantised(levels: Tensor, table: Tensor, quality: float | Tensor) -> Tensor
     quality = _each(quality, levels)[..., None, None].clamp(1, 100)
     percent = torch.where(quality < 50, (5000 / quality).floor(), 200 - 2 * quality)
     step = ((table * percent + 50) / 100).floor().clamp(1, 255)
-    cosines = placed(_cosines, (), levels.dtype, levels.device)
+    cosines = degrade.placed(_cosines, (), levels.dtype, levels.device)
     blocks = (levels - 128).unflatten(-1, (-1, 8)).unflatten(-3, (-1, 8)).transpose(-3, -2)
     coefficients = (cosines @ blocks @ cosines.T / step).round() * step
     blocks = (cosines.T @ coefficients @ cosines).transpose(-3, -2)
@@ -71,8 +69,7 @@ def _quantised(levels: Tensor, table: Tensor, quality: float | Tensor) -> Tensor
 
 def photograph(hr: Tensor, scale: int) -> Tensor:
     """LR as a phone might give it, ``[N, 3, H / scale, W / scale]`` in 8-bit levels: blurred by up to 2 pixels,
-    shrunk by bicubic, with noise of up to 10 levels, a JPEG of quality 95 to 40. Each picture draws its own
-    strengths from PyTorch's generator, mild ones most often."""
+    shrunk by bicubic, noise of up to 10 levels, JPEG of quality 95 to 40; drawn for each picture, mostly mild."""
     blurred, noisy, packed = torch.rand(3, len(hr), device=hr.device, dtype=hr.dtype).square()
-    lr = degrade(blur(hr, 2 * blurred), "bicubic", scale, round_lr=False)
+    lr = degrade.degrade(blur(hr, 2 * blurred), "bicubic", scale, round_lr=False)
     return jpeg(noise(lr, 10 / 255 * noisy), (95 - 55 * packed).round())

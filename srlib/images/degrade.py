@@ -3,7 +3,7 @@
 
 from collections.abc import Callable
 from functools import lru_cache
-from math import ceil, exp
+from math import exp
 
 import numpy as np
 import torch
@@ -25,8 +25,7 @@ def _constant(make: Callable[..., Tensor], args: tuple, dtype: torch.dtype, devi
     return _placed(make, args, dtype, device)
 
 
-# What torch.compiler.assume_constant_result does, which loads the compiler, for seconds; a function with a cache
-# around it cannot be marked so.
+# As torch.compiler.assume_constant_result does, loading the compiler for seconds; a cached function cannot be so.
 _constant._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
@@ -54,46 +53,37 @@ INTERPOLATIONS: dict[str, Callable[[Tensor], Tensor]] = {  # kernels of the dist
 
 
 def resize_matrix(size: int, new_size: int, interpolation: str, antialias: bool = True) -> Tensor:
-    """The matrix ``[new_size, size]``, float64, that resamples one axis; pixel centres lie at half-integers.
-
-    With ``antialias`` the kernel is stretched when shrinking, as in Pillow and MATLAB's ``imresize``; "nearest", a
-    box, is then the mean over an area. Taps outside are dropped and the rest renormalised, as in Pillow, so rows
-    sum to 1. ValueError for an unknown interpolation or a size below 1."""
+    """The matrix ``[new_size, size]``, float64, that resamples one axis; pixel centres lie at half-integers. With
+    ``antialias`` the kernel is stretched when shrinking, as in Pillow and MATLAB ("nearest" then means an area).
+    Rows sum to 1, without taps outside, as in Pillow. ValueError: an unknown interpolation, a size below 1."""
     known("interpolation", interpolation, INTERPOLATIONS)
     if size < 1 or new_size < 1:
         raise ValueError(f"sizes must be at least 1, got {size} -> {new_size}")
     scale = size / new_size
     stretch = max(scale, 1.0) if antialias else 1.0
-    centre = (torch.arange(new_size, dtype=torch.float64) + 0.5) * scale
-    source = torch.arange(size, dtype=torch.float64) + 0.5
-    weights = INTERPOLATIONS[interpolation]((source[None, :] - centre[:, None]) / stretch)
+    source, target = (torch.arange(n, dtype=torch.float64) + 0.5 for n in (size, new_size))
+    weights = INTERPOLATIONS[interpolation]((source - target[:, None] * scale) / stretch)
     return weights / weights.sum(dim=1, keepdim=True)
 
 
-def _lecture_matrix(size: int, scale: int) -> Tensor:
-    """scikit-image's ``pyramid_reduce``: a Gaussian of sigma = 2 * scale / 6, then linear resampling."""
-    sigma = 2 * scale / 6
+def degrade_matrix(size: int, kernel: str, scale: int) -> Tensor:
+    """The matrix ``[size / scale, size]``, float64, that shrinks one axis by a whole-number scale. ``bicubic``:
+    antialiased, a = -0.5 (Pillow; MATLAB but for the border). ``lecture``: ``pyramid_reduce`` of scikit-image, as
+    in the lecture project. ``area``: the mean of scale x scale pixels. ``decimate``: every scale-th pixel, the one
+    at ``scale // 2``. ValueError for an unknown kernel or a size that is no multiple."""
+    known("kernel", kernel, KERNELS)
+    if scale < 1 or size % scale:
+        raise ValueError(f"a side of {size} pixels is no multiple of the scale {scale}: crop it first")
+    if kernel == "decimate":
+        return torch.eye(size, dtype=torch.float64)[scale // 2 :: scale].clone()
+    if kernel != "lecture":
+        return resize_matrix(size, size // scale, "bicubic" if kernel == "bicubic" else "nearest")
+    sigma = 2 * scale / 6  # pyramid_reduce: a Gaussian, then linear resampling
     radius = int(4 * sigma + 0.5)
     taps = torch.tensor([exp(-0.5 * (i / sigma) ** 2) for i in range(-radius, radius + 1)], dtype=torch.float64)
     mirrored = torch.eye(size, dtype=torch.float64)[np.pad(np.arange(size), radius, "symmetric")]
     blur = sum(tap * mirrored[i : i + size] for i, tap in enumerate(taps / taps.sum()))
-    return resize_matrix(size, ceil(size / scale), "bilinear", antialias=False) @ blur
-
-
-def degrade_matrix(size: int, kernel: str, scale: int) -> Tensor:
-    """The matrix ``[size / scale, size]``, float64, that shrinks one axis by a whole-number scale.
-
-    ``bicubic``: antialiased, a = -0.5 (Pillow; MATLAB but for the border). ``lecture``: the Gaussian pyramid of
-    scikit-image, which the lecture project used. ``area``: the mean of scale x scale pixels. ``decimate``: every
-    scale-th pixel, the one at ``scale // 2``. ValueError for an unknown kernel or a size that is no multiple."""
-    known("kernel", kernel, KERNELS)
-    if scale < 1 or size % scale:
-        raise ValueError(f"a side of {size} pixels is no multiple of the scale {scale}: crop it first")
-    if kernel == "lecture":
-        return _lecture_matrix(size, scale)
-    if kernel == "decimate":
-        return torch.eye(size, dtype=torch.float64)[scale // 2 :: scale].clone()
-    return resize_matrix(size, size // scale, "bicubic" if kernel == "bicubic" else "nearest")
+    return resize_matrix(size, size // scale, "bilinear", antialias=False) @ blur
 
 
 def _apply(x: Tensor, make: Callable[..., Tensor], rows: tuple, columns: tuple) -> Tensor:
@@ -120,9 +110,8 @@ def round_8bit(x: Tensor) -> Tensor:
 
 
 def degrade(hr: Tensor, kernel: str, scale: int, *, round_lr: bool) -> Tensor:
-    """The LR picture ``[..., H / scale, W / scale]`` of an HR picture ``[..., H, W]`` in [0, 1]. ``kernel`` and
-    errors as in :func:`degrade_matrix`. ``round_lr`` rounds to 8 bits, as in an LR file: explicit, since it costs
-    up to 0.1 dB at high PSNR and since papers differ."""
+    """LR ``[..., H / scale, W / scale]`` of HR ``[..., H, W]`` in [0, 1], errors as in :func:`degrade_matrix`. To
+    round it to 8 bits, as a file does, costs up to 0.1 dB at high PSNR, and papers differ in it: be explicit."""
     lr = _apply(hr, degrade_matrix, *((size, kernel, scale) for size in hr.shape[-2:]))
     return round_8bit(lr) if round_lr else lr
 
@@ -134,7 +123,6 @@ def _inverse_matrix(size: int, kernel: str, scale: int) -> Tensor:
 
 
 def least_norm(lr: Tensor, kernel: str, scale: int) -> Tensor:
-    """The smallest HR picture (by its squares) that :func:`degrade` shrinks to ``lr``, ``[..., h, w]``: by the
-    pseudo-inverse of each axis's matrix, whose entries fade with the distance; those of more than 8 LR pixels are
-    left out, which for bicubic changes the shrunken picture by 2e-5 of its range."""
+    """The smallest HR picture (by its squares) that :func:`degrade` shrinks to ``lr``, ``[..., h, w]``: by each
+    axis's pseudo-inverse, without what is over 8 LR pixels away, which for bicubic changes LR by 2e-5."""
     return _apply(lr, _inverse_matrix, *((size, kernel, scale) for size in lr.shape[-2:]))
