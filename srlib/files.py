@@ -7,18 +7,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from srlib.errors import UsageError
+
 _HOME = Path(__file__).resolve().parent.parent
 ROOT = _HOME if (_HOME / "pyproject.toml").exists() else Path.cwd()  # the checkout; without one, where we are
 
 
 def resolve(path: str | Path) -> Path:
     """``RUNS``, ``--runs`` and ``--out`` as a path; a relative one counts from ROOT, in pages too."""
-    return (ROOT / Path(path).expanduser()).resolve()
+    return Path(os.path.realpath(ROOT / os.path.expanduser(path)))
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A name beside ``path`` to write to, renamed to it when the block ends well: it is never half a file."""
+    """A name beside ``path`` to write to, renamed to it when the block ends well: it is never half a file. A link
+    stays, and what it points to is replaced. UsageError for what is there and is no file."""
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is there, and is no file")
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{os.getpid()}-{path.name[-60:]}")  # names have a limit; the ending is kept
     try:

@@ -161,7 +161,7 @@ def _decode(source: find.Source, crop: str, partial: Path) -> dict:
 
 def _arrays(partial: Path, rows: int, photos: int) -> list[np.memmap]:
     """The two arrays as an interrupted build left them, or new ones."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, EOFError):
         arrays = [np.load(partial / name, mmap_mode="r+") for name in (IMAGES, STATUS)]
         if [len(array) for array in arrays] == [rows, photos]:
             return arrays

@@ -49,7 +49,7 @@ class Source:
 
 def find_source(folder: str | Path) -> Source:
     """The photos of a folder. Raises UsageError: no folder, no photos in it, CelebA without its partition file."""
-    root = Path(folder).expanduser().absolute()
+    root = Path(os.path.expanduser(folder)).absolute()
     if not root.is_dir():
         raise UsageError(f'there is no folder {printable(root)}: give a folder of photos, or "sample"')
     try:
@@ -95,7 +95,7 @@ def _walk(folder: Path | str, prefix: str, seen: set[str]) -> Iterator[tuple[str
     seen.add(place)
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
-            if not entry.is_dir():
+            if not (os.path.isdir(entry) if entry.is_symlink() else entry.is_dir()):  # a link may lead to itself
                 yield prefix + entry.name, entry
             elif not entry.name.startswith(".") and entry.name != "__MACOSX":
                 yield from _walk(entry.path, f"{prefix}{entry.name}/", seen)

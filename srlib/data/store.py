@@ -80,7 +80,7 @@ def load(folder: Path) -> Store | None:
     """A store from its folder, memory-mapped; None where there is none, or not a whole one."""
     try:
         images, record = np.load(folder / IMAGES, mmap_mode="r"), json.loads((folder / RECORD).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, EOFError):
         return None
     codes = np.array(record["split"])
     record["split"] = {name: np.flatnonzero(codes == code) for code, name in enumerate(SPLITS)}

@@ -21,8 +21,9 @@ def wide(x: Tensor) -> Tensor:
 def _scored(output: Tensor, target: Tensor, border: int, channels: str) -> list[Tensor]:
     """Both pictures, checked, without their border, in the channels to score; the output clamped to [0, 1]."""
     known("channels", channels, CHANNELS)
-    if output.shape != target.shape or output.ndim != 4:
-        raise ValueError(f"need two equal shapes [N, C, H, W], got {[*output.shape]} and {[*target.shape]}")
+    if output.shape != target.shape or output.ndim != 4 or not all(map(torch.is_floating_point, (output, target))):
+        shapes = f"{[*output.shape]} and {[*target.shape]}, {output.dtype} and {target.dtype}"
+        raise ValueError(f"need two equal shapes [N, C, H, W] of floats in [0, 1], got {shapes}")
     height, width = output.shape[-2:]
     if border < 0 or 2 * border >= min(height, width):
         raise ValueError(f"crop_border {border} leaves nothing of {(height, width)} pixels")
@@ -71,6 +72,8 @@ def _window(window: str, size: int, dtype: torch.dtype) -> Tensor:
     taps = torch.ones(7, dtype=dtype)
     if window == "gaussian":
         taps = torch.exp(-(torch.arange(11, dtype=dtype) - 5).square() / (2 * 1.5**2))
+    if size < len(taps):
+        raise ValueError(f"SSIM looks at {len(taps)} pixels at once, and there are {size}")
     taps = taps / taps.sum()
     return nn.functional.conv1d(torch.eye(size, dtype=dtype)[:, None], taps[None, None])[:, 0].T.contiguous()
 

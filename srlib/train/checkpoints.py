@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from srlib.data import Store
-from srlib.errors import UsageError
+from srlib.errors import DataError, UsageError
 from srlib.files import atomic, write_json
 from srlib.models import build
 from srlib.train import ranks
@@ -30,9 +30,12 @@ RECIPE = 1
 
 
 def save(path: Path, content: dict) -> None:
-    """Write a checkpoint of tensors and plain values, whole or not at all."""
-    with atomic(path) as aside:
-        torch.save({"format": FORMAT, **content}, aside)
+    """Write a checkpoint of tensors and plain values, whole or not at all. DataError: there is no room for it."""
+    try:
+        with atomic(path) as aside:
+            torch.save({"format": FORMAT, **content}, aside)
+    except RuntimeError as error:  # PyTorch's, in its own words
+        raise DataError(f"{path} cannot be written: is the disk full? ({str(error).splitlines()[0]})") from error
 
 
 def load(path: Path) -> dict:
@@ -63,9 +66,9 @@ class Save(Callback):
 
 
 def take_up(path: Path, trainer: Trainer) -> None:
-    """Go on with an interrupted training; UsageError for another config, with the differences, or version."""
-    state, here = load(path), asdict(trainer.config)
-    there = state["config"]
+    """Go on with an interrupted training; UsageError for another config or photos, or of another version."""
+    state, here = load(path), asdict(trainer.config) | {"photos": trainer.early.store.fingerprint}
+    there = state["config"] | {"photos": state.get("photos", here["photos"])}
     if lines := [f"  {k}: {there.get(k)!r} there, {v!r} here" for k, v in here.items() if there.get(k) != v]:
         raise UsageError(f"{path} belongs to another training:\n" + "\n".join(lines))
     try:

@@ -16,8 +16,8 @@ _BY_TASK = ("in_channels", "out_channels", "scale", "return")
 MODEL_OPTIONS = {name: hint for name, hint in get_type_hints(upscaler).items() if name not in _BY_TASK}
 _LIMITS: dict[str, dict[str, Any]] = {
     "body": {"choices": bodies.BODIES}, "head": {"choices": bodies.HEADS}, "width": {"low": 2},
-    "skip": {"choices": degrade.INTERPOLATIONS}, "init": {"choices": networks.INITIALISATIONS}, "depth": {"low": 0},
-    "dropout": {"low": 0, "below": 1}, "leak": {"low": 0, "below": 1},
+    "skip": {"choices": degrade.INTERPOLATIONS}, "init": {"choices": networks.INITIALISATIONS},
+    "depth": {"low": 0}, "dropout": {"low": 0, "below": 1}, "leak": {"low": 0, "below": 1},
 }  # fmt: skip
 
 

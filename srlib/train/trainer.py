@@ -130,7 +130,8 @@ class Trainer:
     def state_dict(self) -> dict:
         """All that :meth:`load_state_dict` needs to go on. Every rank has to ask for it, since each has a part."""
         return {
-            "config": asdict(self.config), "step": self.step, "seconds": self.seconds,
+            "config": asdict(self.config), "photos": self.early.store.fingerprint,
+            "step": self.step, "seconds": self.seconds,
             "model": self.model.state_dict(), "average": self.average.model.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "random": ranks.gather(random_state(self.device)), "history": self.history,
