@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from srlib.data.decode import BadPhoto, to_rgb
 from srlib.data.find import any_folder
-from srlib.device import choose_device, out_of_memory
+from srlib.device import out_of_memory
 from srlib.errors import DataError, UsageError
 from srlib.files import printable
 from srlib.upscale import TILE, Enlarger, load_network, photo_files
@@ -48,17 +48,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Enlarge; 0 done, 1 where a photo failed."""
-    device = choose_device(args.device)
     network, about = load_network(args.model, args.runs)
     how = {"self_ensemble": args.self_ensemble, "consistent": args.consistent}
-    enlarger = Enlarger(network, tile=args.tile, device=device, **how)
+    enlarger = Enlarger(network, tile=args.tile, device=args.device, **how)
     if args.scale is None:
         args.scale = enlarger.scale
     if not 2 <= args.scale <= enlarger.scale or (args.width is not None and args.width < 1):
         raise UsageError(f"--scale goes from 2 to {enlarger.scale} with this network, --width from 1")
     plan, failed = _plan(args, f"_w{args.width}" if args.width else f"_x{args.scale}")
     more = [name.replace("_", "-") for name in how if how[name]]
-    print(", ".join([f"network: {about}, on {device.type}", *more]))
+    print(", ".join([f"network: {about}, on {enlarger.device.type}", *more]))
     total, start = len(plan) + len(failed), time.perf_counter()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # unwinds: no half file stays
     for photo, outputs in tqdm(plan.items(), unit="photo", leave=False, disable=len(plan) < 2):
