@@ -71,8 +71,15 @@ def from_image(image: Image.Image) -> Picture:
         picture.notes.append("its EXIF is broken and is left out")
     if profile := image.info.get("icc_profile"):
         picture.options["icc_profile"] = profile
-    if image.mode.startswith(("I", "F")):
-        _to_16bit(picture, image.info.get("transparency"))
+    if image.mode.startswith(("I", "F")):  # to gray of 16 bits
+        pixels = deep_gray(np.asarray(picture.image), image.mode, 65535)
+        picture.image = Image.fromarray(pixels)
+        if image.mode == "F":
+            picture.notes.append("floats become 16 bits")
+        if "transparency" in image.info:
+            picture.notes.append("16-bit gray with transparency becomes 8 bits, the most that Pillow writes of it")
+            alpha = Image.fromarray(np.uint8(255) * (pixels != image.info["transparency"]))
+            picture.image = Image.merge("LA", (to_rgb(picture.image).convert("L"), alpha))
     elif image.mode in ("CMYK", "LAB"):
         _to_srgb(picture)
     else:
@@ -81,29 +88,16 @@ def from_image(image: Image.Image) -> Picture:
     return picture
 
 
-def _to_16bit(picture: Picture, transparent: int | None) -> None:
-    """Gray of 16 bits, of 32 bits in 0..65535, or of floats in 0..1."""
-    if picture.image.mode == "F":
-        picture.notes.append("floats become 16 bits")
-    pixels = deep_gray(np.asarray(picture.image), picture.image.mode, 65535)
-    picture.image = Image.fromarray(pixels)
-    if transparent is not None:
-        picture.notes.append("16-bit gray with transparency becomes 8 bits, the most that Pillow writes of it")
-        alpha = Image.fromarray(np.uint8(255) * (pixels != transparent))
-        picture.image = Image.merge("LA", (to_rgb(picture.image).convert("L"), alpha))
-
-
 def _to_srgb(picture: Picture) -> None:
     """CMYK or Lab to sRGB as printers do it: relative colorimetric, with black point compensation."""
-    image, profile = picture.image, picture.options.pop("icc_profile", b"")
-    lab, srgb = image.mode == "LAB", ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    image, lab, profile = picture.image, picture.image.mode == "LAB", picture.options.pop("icc_profile", b"")
+    source, srgb = ImageCms.createProfile("LAB") if lab else io.BytesIO(profile), ImageCms.createProfile("sRGB")
     how = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
     try:
-        source = ImageCms.createProfile("LAB") if lab else ImageCms.ImageCmsProfile(io.BytesIO(profile))
         picture.image = ImageCms.buildTransform(source, srgb, image.mode, "RGB", *how).apply(image)
-        picture.options["icc_profile"] = srgb.tobytes()
+        picture.options["icc_profile"] = picture.image.info["icc_profile"]
         picture.notes.append("Lab, turned into sRGB" if lab else "CMYK, turned into sRGB through its profile")
-    except (ImageCms.PyCMSError, OSError):
+    except ImageCms.PyCMSError:
         picture.image, why = image.convert("RGB"), "with a broken profile" if profile else "without a profile"
         picture.notes.append(f"CMYK {why}, turned into RGB by the plain formula")
 
