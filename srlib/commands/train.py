@@ -24,14 +24,16 @@ from srlib.train.trainer import Trainer
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Every field of :class:`TrainConfig` and every option of a network, by its name, and a few more."""
-    hints = get_type_hints(TrainConfig)
-    for entry in fields(TrainConfig):
-        if entry.name != "options":
-            help = entry.metadata["help"] + (f" (default {entry.default})" if entry.default is not None else "")
-            _add(parser, entry.name, hints[entry.name], help, entry.metadata.get("choices"))
-    for name, hint in MODEL_OPTIONS.items():
-        _add(parser, name, hint, "of the network, instead of the model's own")
-    add = parser.add_argument
+    add, own = parser.add_argument, {"help": "of the network, instead of the model's own"}
+    about = {entry.name: entry.metadata for entry in fields(TrainConfig) if entry.name != "options"}
+    hints = get_type_hints(TrainConfig) | MODEL_OPTIONS
+    for name, text in (about | dict.fromkeys(MODEL_OPTIONS, own)).items():
+        kind = (get_args(hints[name]) or (hints[name],))[0]  # int of "int | None"
+        how = {"type": kind, "choices": text.get("choices")}
+        how = {"action": argparse.BooleanOptionalAction} if kind is bool else how
+        default = getattr(TrainConfig, name, None)
+        help = text["help"] + (f" (default {default})" if default is not None else "")
+        add(f"--{name.replace('_', '-')}", help=help, **how)
     add("--data", default="sample", help="sample, or a folder of photos")
     add("--out", required=True, metavar="DIR", help="folder for last.pt, model.pt and history.json")
     start = "start from the weights of this model.pt, of the same network"
@@ -42,12 +44,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--precision", default="auto", choices=PRECISIONS)
     add("--compile", default="auto", choices=("auto", "on", "off"), help="auto: long trainings on CUDA")
     add("--runs", default="runs", metavar="DIR", help="where stores are kept")
-
-
-def _add(parser: argparse.ArgumentParser, name: str, hint: Any, help: str, choices: Any = None) -> None:
-    kind = (get_args(hint) or (hint,))[0]  # int of "int | None"
-    how = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind, "choices": choices}
-    parser.add_argument(f"--{name.replace('_', '-')}", help=help, **how)
 
 
 def _start(file: str, config: TrainConfig) -> dict:
@@ -62,7 +58,7 @@ def _start(file: str, config: TrainConfig) -> dict:
 def main(args: argparse.Namespace) -> int:
     """Train; 0 when done. Under torchrun every process calls this and rank 0 writes."""
     given = {name: value for name, value in vars(args).items() if value is not None}
-    options = {name: None if given[name] == "none" else given[name] for name in MODEL_OPTIONS.keys() & given}
+    options = {name: None if given[name] == "none" else given[name] for name in MODEL_OPTIONS if name in given}
     changes = {entry.name: given[entry.name] for entry in fields(TrainConfig) if entry.name in given}
     if "minutes" in changes:
         changes.setdefault("steps", None)

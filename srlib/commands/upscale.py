@@ -12,11 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from PIL.Image import Resampling
 from tqdm.auto import tqdm
 
-from srlib.data.decode import BadPhoto, to_rgb
-from srlib.data.find import any_folder
+from srlib.data import decode, find
 from srlib.device import out_of_memory
 from srlib.errors import DataError, UsageError
 from srlib.files import printable
@@ -63,11 +61,11 @@ def main(args: argparse.Namespace) -> int:
     for photo, outputs in tqdm(plan.items(), unit="photo", leave=False, disable=len(plan) < 2):
         try:
             tqdm.write(_enlarge(photo, outputs, enlarger, args))
-        except (BadPhoto, OSError, MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not out_of_memory(error):
+        except (decode.BadPhoto, OSError, MemoryError, RuntimeError) as error:
+            full = out_of_memory(error)
+            if isinstance(error, RuntimeError) and not full:
                 raise
-            full = "does not fit into memory" if out_of_memory(error) else ""
-            failed[photo] = full or getattr(error, "strerror", "") or str(error)
+            failed[photo] = "does not fit into memory" if full else getattr(error, "strerror", "") or str(error)
             tqdm.write(f"failed: {printable(photo)}: {failed[photo]}", file=sys.stderr)
     if total > 1 or not plan:
         print(f"{total - len(failed)} of {total} photos enlarged in {time.perf_counter() - start:.1f} s")
@@ -79,22 +77,21 @@ def main(args: argparse.Namespace) -> int:
 def _enlarge(photo: Path, outputs: list[Path], enlarger: Enlarger, args: argparse.Namespace) -> str:
     """Do it; the line that says what was done."""
     start, picture = time.perf_counter(), photo_files.read(photo)
-    width, height = picture.image.size
-    size = args.scale * width, args.scale * height
-    if args.width:
-        if args.width > enlarger.scale * width:
-            raise BadPhoto(f"{width} pixels wide: --width {args.width} is over {enlarger.scale} times that")
-        size = args.width, max(1, round(args.width * height / width))
+    across, down = picture.image.size
+    width = args.width or args.scale * across
+    if width > enlarger.scale * across:
+        raise decode.BadPhoto(f"{across} pixels wide: --width {width} is over {enlarger.scale} times that")
+    size = width, max(1, round(width * down / across))
     photo_files.suit(picture, outputs[0], size)
     enlarged = enlarger.image(picture.image)
     if size != enlarged.size:
-        enlarged = enlarged.resize(size, Resampling.BICUBIC)  # the course's own kernel, in less memory
+        enlarged = enlarged.resize(size, Image.Resampling.BICUBIC)  # the course's own kernel, in less memory
     photo_files.write(enlarged, outputs[0], picture.options)
     for path in outputs[1:]:
         model = Path(args.model)
         label = model.parent.name if model.name == "model.pt" else model.stem
         picture.options.pop("exif", None)  # it speaks of the photo
-        photo_files.write(_compared(to_rgb(picture.image), enlarged, label), path, picture.options)
+        photo_files.write(_compared(decode.to_rgb(picture.image), enlarged, label), path, picture.options)
     done = f"{printable(outputs[0])}: {enlarged.width}x{enlarged.height}, {time.perf_counter() - start:.1f} s"
     return "; ".join([done, *picture.notes])
 
@@ -108,15 +105,15 @@ def _compared(photo: Image.Image, enlarged: Image.Image, label: str) -> Image.Im
     means = torch.nn.functional.avg_pool2d(torch.from_numpy(energy)[None], window, stride=step)[0]
     top, left = (step * place for place in divmod(int(means.argmax()), means.shape[1]))
     box, scale = (left, top, left + window[1], top + window[0]), enlarged.width / photo.width
-    ours = to_rgb(enlarged.crop((scale * box[0], scale * box[1], scale * box[2], scale * box[3])))
-    panels = {name: photo.resize(ours.size, Resampling[name.upper()], box) for name in ("nearest", "bicubic")}
+    ours = decode.to_rgb(enlarged.crop((scale * box[0], scale * box[1], scale * box[2], scale * box[3])))
+    panels = {way: photo.resize(ours.size, Image.Resampling[way.upper()], box) for way in ("nearest", "bicubic")}
     panels[label] = ours
     width, height = (max(1, PANEL // max(ours.size)) * side for side in ours.size)
     sheet = Image.new("RGB", (3 * width + 4 * GAP, height + STRIP + GAP), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(18)
     for x, (name, panel) in zip(range(GAP, sheet.width, width + GAP), panels.items()):
         draw.text((x, STRIP / 2), name, "black", font, anchor="lm")
-        sheet.paste(panel.resize((width, height), Resampling.NEAREST), (x, STRIP))
+        sheet.paste(panel.resize((width, height), Image.Resampling.NEAREST), (x, STRIP))
     return sheet
 
 
@@ -127,7 +124,7 @@ def _photos(given: list[str], ending: str, bad: dict[Path, str]) -> Iterator[tup
             yield root, Path()
             continue
         try:
-            source = any_folder(root)
+            source = find.any_folder(root)
         except OSError as error:
             raise UsageError(f"{printable(error.filename)}: no such photo or folder: {error.strerror}") from None
         places = [Path(photo.path) for photo in source.photos]
