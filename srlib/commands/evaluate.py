@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import re
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -18,8 +17,7 @@ from srlib.data import CROPS, decode, open_store
 from srlib.device import choose_device
 from srlib.errors import UsageError
 from srlib.files import write_json
-from srlib.images.color import to_gray
-from srlib.images.tasks import DEGRADATIONS
+from srlib.images import color, tasks
 from srlib.measure.evaluation import Table, chunks, joined, passes, score
 from srlib.measure.metrics import to_decibel
 from srlib.models import Interpolation, PerChannel, SelfEnsemble
@@ -32,13 +30,13 @@ CHANNELS = ("rgb", "y", "gray")  # what has PSNR and MSE in a report
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("model", metavar="FILE|bicubic", type=os.path.expanduser, help="a model.pt of srlib train, or bicubic")
+    add("model", metavar="FILE|bicubic", help="a model.pt of srlib train, or bicubic")
     add("--data", default="sample", help="sample, or a folder of photos")
     add("--split", default="test", choices=("val", "test"))
     add("--pairs", nargs=2, metavar=("HR_FOLDER", "LR_FOLDER"), help="whole images and their LR instead of --data")
     add("--per-channel", action="store_true", help="apply a gray network to R, G and B in turn")
     add("--crop", default="center", choices=CROPS, help="how photos are cut")
-    add("--kernel", default="bicubic", choices=DEGRADATIONS, help="how LR is made")
+    add("--kernel", default="bicubic", choices=tasks.DEGRADATIONS, help="how LR is made")
     add("--self-ensemble", action="store_true", help="mean over 8 flips and rotations")
     add("--json", metavar="FILE", help="write everything there, every image included")
     add("--device", default="auto", help="auto, cpu, cuda or mps")
@@ -107,13 +105,13 @@ def compare(output: Tensor, target: Tensor, border: int, perceptual: bool) -> Ta
     """All scores without a border of so many pixels; of an RGB output beside a gray picture, those of luma."""
     if output.shape == target.shape:
         return score(output, target, crop_border=border, perceptual=perceptual)
-    return {f"y_{key}": value for key, value in score(to_gray(output), target, crop_border=border).items()}
+    return {f"y_{key}": value for key, value in score(color.to_gray(output), target, crop_border=border).items()}
 
 
 def main(args: argparse.Namespace) -> int:
     device = choose_device(args.device)
     untrained = Interpolation(), TrainConfig(kernel=args.kernel)
-    network, config = untrained if args.model == "bicubic" else load_model(Path(args.model), device)
+    network, config = untrained if args.model == "bicubic" else load_model(Path(args.model).expanduser(), device)
     task, scale = config.task, config.scale
     if config.kernel != args.kernel and not args.pairs:
         print(f"note: {args.model} was trained on LR by {config.kernel!r}, scored here on {args.kernel!r}")

@@ -1,7 +1,6 @@
 """``python -m srlib train``: one network from photos to ``model.pt``, alone or under ``torchrun``."""
 
 import argparse
-import os
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,9 +14,7 @@ from srlib.data import open_store
 from srlib.device import PRECISIONS, choose_device, choose_precision
 from srlib.errors import DataError, UsageError
 from srlib.files import resolve
-from srlib.train import ranks
-from srlib.train.callbacks import Bar, Save
-from srlib.train.checkpoints import load_model, run_in
+from srlib.train import callbacks, checkpoints, ranks
 from srlib.train.config import MODEL_OPTIONS, TrainConfig
 from srlib.train.trainer import Trainer
 
@@ -36,8 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add(f"--{name.replace('_', '-')}", help=help, **how)
     add("--data", default="sample", help="sample, or a folder of photos")
     add("--out", required=True, metavar="DIR", help="folder for last.pt, model.pt and history.json")
-    start = "start from the weights of this model.pt, of the same network"
-    add("--start", metavar="FILE", type=os.path.expanduser, help=start)
+    add("--start", metavar="FILE", help="start from the weights of this model.pt, of the same network")
     add("--resume", action="store_true", help="go on from OUT/last.pt")
     add("--save-every", type=float, default=15, metavar="SECONDS", help="between two last.pt (default 15)")
     add("--device", default="auto", help="auto, cpu, cuda or mps")
@@ -48,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _start(file: str, config: TrainConfig) -> dict:
     """The weights of a checkpoint; UsageError where it holds another network than the config names."""
-    network, other = load_model(Path(file))
+    network, other = checkpoints.load_model(Path(file).expanduser())
     for name in ("model", "task", "scale", "options"):
         if (theirs := getattr(other, name)) != (ours := getattr(config, name)):
             raise UsageError(f"--start {file}: its {name} is {theirs!r}, here it is {ours!r}")
@@ -83,16 +79,15 @@ def main(args: argparse.Namespace) -> int:
         store = open_store(args.data, args.runs, config.crop)
         if len(set(ranks.gather(store.fingerprint))) > 1:
             raise UsageError(f"--data {args.data}: the processes find different photos there")
-        long = (config.steps or 0) >= 2000 or (config.minutes or 0) >= 5
+        long = (config.steps or 0) >= 2000 or (config.minutes or 0) >= 5  # compiling takes half a minute
         able = find_spec("triton") is not None and torch.__version__ >= "2.15"  # 2.11 fails on a tied head
-        pays = device.type == "cuda" and able and long  # compiling takes half a minute
-        how: dict[str, Any] = {"device": device, "precision": precision, "init": init}
-        how["compile"] = args.compile == "on" or (args.compile == "auto" and pays)
-        trainer = Trainer(config, store, callbacks=[Save(last, args.save_every), Bar()], **how)
+        fast = args.compile == "on" or (args.compile == "auto" and device.type == "cuda" and able and long)
+        how: dict[str, Any] = {"device": device, "precision": precision, "init": init, "compile": fast}
+        trainer = Trainer(config, store, callbacks=[callbacks.Save(last, args.save_every), callbacks.Bar()], **how)
         if rank == 0:
             print(store.describe())
             print(f"{config.model} {config.task} on {device.type}, {world} process(es), {reason}", flush=True)
-        done = run_in(out, trainer, args.resume)
+        done = checkpoints.run_in(out, trainer, args.resume)
         if rank == 0:
             print(f"{done}\nwrote {model} and {out / 'history.json'}")
     except FloatingPointError as error:

@@ -6,7 +6,6 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -117,25 +116,21 @@ def _compared(photo: Image.Image, enlarged: Image.Image, label: str) -> Image.Im
     return sheet
 
 
-def _photos(given: list[str], ending: str, bad: dict[Path, str]) -> Iterator[tuple[Path, Path]]:
-    """Photos, each with its folder below the one given; what cannot be opened goes into ``bad``, with reasons."""
-    for root in map(Path, given):
-        if root.is_file():
-            yield root, Path()
-            continue
-        try:
-            source = find.any_folder(root)
-        except OSError as error:
-            raise UsageError(f"{printable(error.filename)}: no such photo or folder: {error.strerror}") from None
-        places = [Path(photo.path) for photo in source.photos]
-        fresh = [place for place in places if not place.stem.endswith((ending, COMPARED))]
-        earlier = f"{len(places) - len(fresh)} outputs of earlier runs ({ending}, {COMPARED})"
-        if not fresh and not source.bad:
-            raise UsageError(f"no photos in {printable(root)}" + f", only {earlier}" * bool(places))
-        if len(fresh) < len(places):
-            print(f"{printable(root)}: {earlier} are passed over")
-        bad |= {root / path: reason for path, reason in source.bad.items()}
-        yield from ((root / place, place.parent) for place in fresh)
+def _photos(root: Path, ending: str, bad: dict[Path, str]) -> list[Path]:
+    """The photos below a folder, as paths in it; what cannot be opened goes into ``bad``, with reasons."""
+    try:
+        source = find.any_folder(root)
+    except OSError as error:
+        raise UsageError(f"{printable(error.filename)}: no such photo or folder: {error.strerror}") from None
+    places = [Path(photo.path) for photo in source.photos]
+    fresh = [place for place in places if not place.stem.endswith((ending, COMPARED))]
+    earlier = f"{len(places) - len(fresh)} outputs of earlier runs ({ending}, {COMPARED})"
+    if not fresh and not source.bad:
+        raise UsageError(f"no photos in {printable(root)}" + f", only {earlier}" * bool(places))
+    if len(fresh) < len(places):
+        print(f"{printable(root)}: {earlier} are passed over")
+    bad |= {root / path: reason for path, reason in source.bad.items()}
+    return fresh
 
 
 def _place(path: Path) -> str:
@@ -150,8 +145,11 @@ def _plan(args: argparse.Namespace, ending: str) -> tuple[dict[Path, list[Path]]
     as_file = output.suffix and not output.is_dir() and not args.output.endswith(("/", os.sep))
     if as_file and output.suffix.lower() not in formats:
         raise UsageError(f"--output {output}: a file must end in {', '.join(formats)}; a folder in /")
-    plan, bad, owner = dict[Path, list[Path]](), dict[Path, str](), dict[str, Path]()
-    photos = {_place(photo): (photo, below) for photo, below in _photos(args.photos, ending, bad)}
+    photos, plan = dict[str, tuple[Path, Path]](), dict[Path, list[Path]]()
+    bad, owner = dict[Path, str](), dict[str, Path]()
+    for root in map(Path, args.photos):
+        inside = [Path()] if root.is_file() else _photos(root, ending, bad)
+        photos |= {_place(root / path): (root / path, path.parent) for path in inside}
     for photo, below in photos.values():
         suffix = photo.suffix if photo.suffix.lower() in formats else ".png"
         folder = output / below if args.output else photo.parent

@@ -12,12 +12,10 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from srlib import models
+from srlib import files, models
 from srlib.device import choose_device, exact_float32
 from srlib.errors import UsageError
-from srlib.files import resolve
-from srlib.images.color import to_gray
-from srlib.images.degrade import upsample
+from srlib.images import color, degrade
 from srlib.models.networks import Consistent
 from srlib.train.checkpoints import load_model
 from srlib.upscale.photo_files import from_image
@@ -32,7 +30,7 @@ def load_network(model: str | Path, runs: str | Path = "runs") -> tuple[nn.Modul
     """The network of a name or file, folded and made to take RGB, and one line that says what it is. What ends in
     .pt or names a folder is a file; a name is looked for as ``RUNS/NAME/model.pt``, then among the shipped ones.
     Raises UsageError: no such model, with the names there are; no checkpoint; a network that invents colours."""
-    path, folder = Path(model).expanduser(), resolve(runs)
+    path, folder = Path(model).expanduser(), files.resolve(runs)
     if path.suffix != ".pt" and len(path.parts) == 1:
         there = [file for file in (folder / path / "model.pt", SHIPPED / f"{path}.pt") if file.is_file()]
         if not there:
@@ -138,9 +136,9 @@ class Enlarger:
         lr = (there.float() / levels).permute(2, 0, 1)[None]
         channels = 1 if lr.shape[1] < 3 else 3
         hr = self.network(lr[:, :channels].expand(-1, max(channels, self.least), -1, -1))
-        hr = to_gray(hr) if hr.shape[1] > channels else hr
+        hr = color.to_gray(hr) if hr.shape[1] > channels else hr
         if lr.shape[1] > channels:
-            hr = torch.cat([hr, upsample(lr[:, channels:], self.scale)], dim=1)
+            hr = torch.cat([hr, degrade.upsample(lr[:, channels:], self.scale)], dim=1)
         hr = hr[0].clamp_(0, 1).mul_(levels)  # in place: fresh memory costs more than the arithmetic
         part = (hr if levels == 1 else hr.round_()).to(there.dtype).permute(1, 2, 0).cpu().numpy()
         return part.reshape(*part.shape[:2], *pixels.shape[2:])

@@ -50,8 +50,7 @@ def read(path: Path) -> Picture:
             picture.notes.append("16 bits per channel, of which Pillow reads 8")
         if image.mode == "RGBA" and any(form.startswith("LA;") for form in stored):
             picture.image = picture.image.convert("LA")  # gray of 16 bits with alpha, which Pillow spreads
-        if image.format == "WEBP" and b"VP8L" in data:
-            picture.options["lossless"] = True
+        picture.options["lossless"] = image.format == "WEBP" and b"VP8L" in data
         return picture
 
 
