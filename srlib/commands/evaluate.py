@@ -50,8 +50,7 @@ def summarise(table: dict[str, np.ndarray]) -> dict:
     for channels, prefix in (("rgb" if "saturation" in table else "gray", ""), ("y", "y_")):
         if (mse := mean.get(f"{prefix}mse")) is not None:
             decibels = {"psnr_mean": mean[f"{prefix}psnr"], "psnr_of_mean_mse": float(to_decibel(mse))}
-            images = int(np.isfinite(table[f"{prefix}mse"]).sum())
-            parts[channels] = {**decibels, "mse_mean": mse, "images": images}
+            parts[channels] = decibels | {"mse_mean": mse, "images": int(np.isfinite(table[f"{prefix}mse"]).sum())}
     return parts | {name: mean[name] for name in ("ssim", "lpips", "saturation") if name in mean}
 
 
@@ -139,15 +138,13 @@ def main(args: argparse.Namespace) -> int:
         photos, how = store.photos(args.split), {"kernel": args.kernel, "scale": scale, "device": device}
     report |= {"crop_border": border, "images": len(names)}
     baseline = "gray-gray" if task == "gray-gray" else "rgb-rgb"  # bicubic cannot invent colours
-    tables = {}
+    scores = {}
     for who, net, kind in (("model", network, task), ("bicubic", Interpolation("bicubic", scale), baseline)):
         pairs = read_pairs(files, scale, device) if args.pairs else chunks(photos, kind, **how)
-        tables[who] = joined(passes(lambda _, x, y: compare(x, y, border, perceptual), net, pairs, device))
-        report[who] = summarise(tables[who])
-    report["per_image"] = [
-        {"name": name} | {who: {k: float(v[i]) for k, v in table.items()} for who, table in tables.items()}
-        for i, name in enumerate(names)
-    ]
+        table = joined(passes(lambda _, x, y: compare(x, y, border, perceptual), net, pairs, device))
+        scores[who] = [dict(zip(table, map(float, row))) for row in zip(*table.values())]
+        report[who] = summarise(table)
+    report["per_image"] = [{"name": name} | dict(zip(scores, row)) for name, *row in zip(names, *scores.values())]
     show(report, args.model)
     if args.json:  # where NaN, which JSON does not know, becomes null
         write_json(Path(args.json), json.loads(json.dumps(report), parse_constant=lambda _: None))

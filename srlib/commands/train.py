@@ -1,6 +1,6 @@
 """``python -m srlib train``: one network from photos to ``model.pt``, alone or under ``torchrun``."""
 
-import argparse
+from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,15 +19,14 @@ from srlib.train.config import MODEL_OPTIONS, TrainConfig
 from srlib.train.trainer import Trainer
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: ArgumentParser) -> None:
     """Every field of :class:`TrainConfig` and every option of a network, by its name, and a few more."""
     add, own = parser.add_argument, {"help": "of the network, instead of the model's own"}
     about = {entry.name: entry.metadata for entry in fields(TrainConfig) if entry.name != "options"}
     hints = get_type_hints(TrainConfig) | MODEL_OPTIONS
     for name, text in (about | dict.fromkeys(MODEL_OPTIONS, own)).items():
         kind = (get_args(hints[name]) or (hints[name],))[0]  # int of "int | None"
-        how = {"type": kind, "choices": text.get("choices")}
-        how = {"action": argparse.BooleanOptionalAction} if kind is bool else how
+        how = {"action": BooleanOptionalAction} if kind is bool else {"type": kind, "choices": text.get("choices")}
         default = getattr(TrainConfig, name, None)
         help = text["help"] + (f" (default {default})" if default is not None else "")
         add(f"--{name.replace('_', '-')}", help=help, **how)
@@ -51,7 +50,7 @@ def _start(file: str, config: TrainConfig) -> dict:
     return network.state_dict()
 
 
-def main(args: argparse.Namespace) -> int:
+def main(args: Namespace) -> int:
     """Train; 0 when done. Under torchrun every process calls this and rank 0 writes."""
     given = {name: value for name, value in vars(args).items() if value is not None}
     options = {name: None if given[name] == "none" else given[name] for name in MODEL_OPTIONS if name in given}

@@ -48,8 +48,7 @@ def main(args: argparse.Namespace) -> int:
     network, about = load_network(args.model, args.runs)
     how = {"self_ensemble": args.self_ensemble, "consistent": args.consistent}
     enlarger = Enlarger(network, tile=args.tile, device=args.device, **how)
-    if args.scale is None:
-        args.scale = enlarger.scale
+    args.scale = enlarger.scale if args.scale is None else args.scale
     if not 2 <= args.scale <= enlarger.scale or (args.width is not None and args.width < 1):
         raise UsageError(f"--scale goes from 2 to {enlarger.scale} with this network, --width from 1")
     plan, failed = _plan(args, f"_w{args.width}" if args.width else f"_x{args.scale}")
@@ -87,15 +86,14 @@ def _enlarge(photo: Path, outputs: list[Path], enlarger: Enlarger, args: argpars
         enlarged = enlarged.resize(size, Image.Resampling.BICUBIC)  # the course's own kernel, in less memory
     photo_files.write(enlarged, outputs[0], picture.options)
     for path in outputs[1:]:
-        model = Path(args.model)
-        label = model.parent.name if model.name == "model.pt" else model.stem
         picture.options.pop("exif", None)  # it speaks of the photo
-        photo_files.write(_compared(decode.to_rgb(picture.image), enlarged, label), path, picture.options)
+        sheet = _compared(decode.to_rgb(picture.image), enlarged, Path(args.model))
+        photo_files.write(sheet, path, picture.options)
     done = f"{printable(outputs[0])}: {enlarged.width}x{enlarged.height}, {time.perf_counter() - start:.1f} s"
     return "; ".join([done, *picture.notes])
 
 
-def _compared(photo: Image.Image, enlarged: Image.Image, label: str) -> Image.Image:
+def _compared(photo: Image.Image, enlarged: Image.Image, model: Path) -> Image.Image:
     """The most detailed window of an RGB photo, that of the largest mean squared gradient, by nearest, by bicubic
     (Pillow's) and by a network, side by side at the same whole-number zoom, each under its name."""
     gray = np.asarray(photo.convert("L"), np.float32)
@@ -106,12 +104,11 @@ def _compared(photo: Image.Image, enlarged: Image.Image, label: str) -> Image.Im
     box, scale = (left, top, left + window[1], top + window[0]), enlarged.width / photo.width
     ours = decode.to_rgb(enlarged.crop((scale * box[0], scale * box[1], scale * box[2], scale * box[3])))
     panels = {way: photo.resize(ours.size, Image.Resampling[way.upper()], box) for way in ("nearest", "bicubic")}
-    panels[label] = ours
+    panels[model.parent.name if model.name == "model.pt" else model.stem] = ours
     width, height = (max(1, PANEL // max(ours.size)) * side for side in ours.size)
     sheet = Image.new("RGB", (3 * width + 4 * GAP, height + STRIP + GAP), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(18)
     for x, (name, panel) in zip(range(GAP, sheet.width, width + GAP), panels.items()):
-        draw.text((x, STRIP / 2), name, "black", font, anchor="lm")
+        ImageDraw.Draw(sheet).text((x, STRIP / 2), name, "black", ImageFont.load_default(18), anchor="lm")
         sheet.paste(panel.resize((width, height), Image.Resampling.NEAREST), (x, STRIP))
     return sheet
 

@@ -1,10 +1,9 @@
 """A photo of any size through a network, tile by tile: what one pass over all of it gives, in little memory."""
 
-import copy
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,12 +15,12 @@ from srlib import files, models
 from srlib.device import choose_device, exact_float32
 from srlib.errors import UsageError
 from srlib.images import color, degrade
-from srlib.models.networks import Consistent
 from srlib.train.checkpoints import load_model
 from srlib.upscale.photo_files import from_image
 
 SHIPPED = Path(__file__).with_name("weights")
 TILE = 256  # side in pixels of the photo; only speed and memory depend on it
+ACCEPTED = "an image, an array [h, w] or [h, w, C] of uint8, uint16, float32, or a float tensor [..., C, h, w]"
 LEVELS = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535, np.dtype(np.float32): 1}
 Photo = TypeVar("Photo", Image.Image, np.ndarray, Tensor)
 
@@ -48,21 +47,16 @@ def load_network(model: str | Path, runs: str | Path = "runs") -> tuple[nn.Modul
     return models.PerChannel(network).eval() if config.task == "gray-gray" else network, about
 
 
-def upscale(
-    image: Photo, model: str | Path | nn.Module = "base", *, self_ensemble: bool = False,
-    consistent: bool = False, tile: int = TILE, device: str = "auto",
-) -> Photo:  # fmt: skip
+def upscale(image: Photo, model: str | Path | nn.Module = "base", **how: Any) -> Photo:
     """A photo enlarged, 4 times by the shipped networks, as the kind of thing that it was.
-
     ``image``: a Pillow image, which is turned upright by its EXIF and keeps its profile in ``info``, and its mode
     if that is L, LA, RGB, RGBA or I;16 (else it gets the one that fits); an array ``[h, w]`` or ``[h, w, C]`` of
     uint8, uint16, or float32 in [0, 1]; or a float tensor ``[..., C, h, w]`` in [0, 1]. C is 1 (gray), 2 (gray,
-    alpha), 3 (RGB) or 4 (RGB, alpha); alpha is enlarged by bicubic. ``model``: see :func:`load_network`, or a
-    network from RGB to RGB. The others: see :class:`Enlarger`.
-
-    Raises UsageError: unknown model, device or kind of picture; BadPhoto: 32-bit values out of the usual range."""
-    network = model if isinstance(model, nn.Module) else load_network(model)[0]
-    enlarger = Enlarger(network, self_ensemble=self_ensemble, consistent=consistent, tile=tile, device=device)
+    alpha), 3 (RGB) or 4 (RGB, alpha); alpha is enlarged by bicubic. ``model``: a network from RGB to RGB, or what
+    :func:`load_network` takes. ``how``: ``self_ensemble``, ``consistent``, ``tile``, ``device``: see
+    :class:`Enlarger`. UsageError: an unknown model, device or kind of picture; BadPhoto: 32-bit values out of the
+    usual range."""
+    enlarger = Enlarger(model if isinstance(model, nn.Module) else load_network(model)[0], **how)
     if isinstance(image, Image.Image):
         picture = from_image(image)
         enlarged = enlarger.image(picture.image)
@@ -76,12 +70,11 @@ def upscale(
 
 
 class Enlarger:
-    """A network from RGB to RGB, made ready for photos: a folded copy on its device, with its ``scale``.
-
-    The result does not depend on ``tile``, the side of the tiles in pixels of the photo: each is computed with as
-    many pixels around it as the network can see, and where the photo ends it meets the same border as in one
-    pass over all. ``self_ensemble`` is the mean over 8 flips and rotations, at 8 times the cost; ``consistent``
-    makes the result shrink to the photo again, by bicubic."""
+    """A network from RGB to RGB, ready for photos: a folded copy on its device, with its ``scale``. What comes
+    out does not depend on ``tile``, the side of the tiles in pixels of the photo: each is computed with as many
+    pixels around it as the network can see, and where the photo ends it meets the same border as in one pass over
+    all. ``self_ensemble`` is the mean over 8 flips and rotations, at 8 times the cost; ``consistent`` makes the
+    result shrink to the photo again, by bicubic."""
 
     def __init__(
         self, network: nn.Module, *, self_ensemble: bool = False, consistent: bool = False, tile: int = TILE,
@@ -92,10 +85,10 @@ class Enlarger:
         self.tile, self.device = tile, choose_device(device)
         network = models.folded(network).eval()
         self.least = 1 if isinstance(network, models.PerChannel) else 3  # channels that it takes
-        self.scale, seen = reach(Consistent(network) if consistent else network)
+        self.scale, seen = reach(models.networks.Consistent(network) if consistent else network)
         self.margin = max(seen, 2)  # 2 for the bicubic interpolation of alpha
         network = models.SelfEnsemble(network) if self_ensemble else network
-        network = Consistent(network) if consistent else network
+        network = models.networks.Consistent(network) if consistent else network
         self.network = network.to(self.device).to(memory_format=torch.channels_last)
 
     def image(self, image: Image.Image) -> Image.Image:
@@ -109,9 +102,7 @@ class Enlarger:
         """``[h, w]`` or ``[h, w, 1 to 4]`` of uint8, uint16, or float32 in [0, 1], enlarged, of the same type."""
         kind, shape = getattr(pixels, "dtype", None), tuple(getattr(pixels, "shape", ()))
         if kind not in LEVELS or len(shape) not in (2, 3) or 0 in shape or (*shape, 1)[2] > 4:
-            good = "an array [h, w] or [h, w, C] of uint8, uint16, float32, or a float tensor [..., C, h, w]"
-            given = f"{type(pixels).__name__} {kind or ''} {shape or ''}"
-            raise UsageError(f"cannot enlarge {given}: give an image, {good}")
+            raise UsageError(f"cannot enlarge {type(pixels).__name__} {kind or ''} {shape or ''}: give {ACCEPTED}")
         enlarged = np.empty((self.scale * shape[0], self.scale * shape[1], *shape[2:]), pixels.dtype)
         for top, left, part in self._tiles(pixels):
             enlarged[top : top + part.shape[0], left : left + part.shape[1]] = part
@@ -147,10 +138,9 @@ class Enlarger:
 @torch.enable_grad()
 def reach(network: nn.Module) -> tuple[int, int]:
     """The scale of a network, and how many pixels of the input an output pixel can see to each side of its own.
-
-    By the gradient of one pixel's outputs, on a copy whose weights are all positive: no path is closed by a ReLU,
-    none cancels another. Raises UsageError where it is no less than 256."""
-    probe = copy.deepcopy(network).cpu().double().eval()
+    By the gradient of one pixel's outputs, on a copy whose weights are all positive: no ReLU closes a path, none
+    cancels another. Raises UsageError where it is no less than 256."""
+    probe = models.folded(network).cpu().double().eval()
     for value in (*probe.parameters(), *probe.buffers()):
         value.data.fill_(0.01)
     for middle in (16, 32, 64, 128, 256):

@@ -19,8 +19,7 @@ FORMATS = dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG")  # what is w
 FORMATS |= {".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 # JPEG keeps colour at full resolution, since that is where sharp edges are lost. PNG's level 4 is twice as fast as
 # Pillow's 6, for 6 % more bytes. TIFF is not compressed: through libtiff Pillow loses EXIF's inner directories.
-ENCODING: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95, "subsampling": 0}, "PNG": {"compress_level": 4}}
-ENCODING |= {"WEBP": {"quality": 95}, "TIFF": {"compression": "raw"}}
+ENCODING = {"quality": 95, "subsampling": 0, "compress_level": 4, "compression": "raw"}  # each takes what it knows
 LONGEST_SIDE, LONGEST_EXIF = {"JPEG": 65_500, "WEBP": 16_383}, 65_533  # pixels that encoders take; bytes in JPEG
 # EXIF's tags up to 532 say how TIFF stores pixels, but for a few, such as camera, resolution and artist. The
 # others here are XMP, IPTC, Photoshop's, the colour profile and layers.
@@ -127,7 +126,7 @@ def write(image: Image.Image, target: Path, options: dict[str, Any]) -> None:
     form = FORMATS[target.suffix.lower()]
     with atomic(target) as aside:
         try:
-            image.save(aside, form, **ENCODING[form], **options)
+            image.save(aside, form, **ENCODING, **options)
         except (OSError, MemoryError):
             raise
         except Exception as error:  # Pillow's encoders raise errors of many types
