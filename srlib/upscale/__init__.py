@@ -49,13 +49,13 @@ def load_network(model: str | Path, runs: str | Path = "runs") -> tuple[nn.Modul
 
 def upscale(image: Photo, model: str | Path | nn.Module = "base", **how: Any) -> Photo:
     """A photo enlarged, 4 times by the shipped networks, as the kind of thing that it was.
+
     ``image``: a Pillow image, which is turned upright by its EXIF and keeps its profile in ``info``, and its mode
     if that is L, LA, RGB, RGBA or I;16 (else it gets the one that fits); an array ``[h, w]`` or ``[h, w, C]`` of
     uint8, uint16, or float32 in [0, 1]; or a float tensor ``[..., C, h, w]`` in [0, 1]. C is 1 (gray), 2 (gray,
-    alpha), 3 (RGB) or 4 (RGB, alpha); alpha is enlarged by bicubic. ``model``: a network from RGB to RGB, or what
-    :func:`load_network` takes. ``how``: ``self_ensemble``, ``consistent``, ``tile``, ``device``: see
-    :class:`Enlarger`. UsageError: an unknown model, device or kind of picture; BadPhoto: 32-bit values out of the
-    usual range."""
+    alpha), 3 (RGB) or 4 (RGB, alpha); alpha is enlarged by bicubic. ``model``: for :func:`load_network`, or a
+    network from RGB to RGB. ``how``: ``device``, ``tile``, ``self_ensemble``, ``consistent`` of :class:`Enlarger`.
+    UsageError: an unknown model, device or kind of picture; BadPhoto: 32-bit values out of their range."""
     enlarger = Enlarger(model if isinstance(model, nn.Module) else load_network(model)[0], **how)
     if isinstance(image, Image.Image):
         picture = from_image(image)
@@ -70,11 +70,10 @@ def upscale(image: Photo, model: str | Path | nn.Module = "base", **how: Any) ->
 
 
 class Enlarger:
-    """A network from RGB to RGB, ready for photos: a folded copy on its device, with its ``scale``. What comes
-    out does not depend on ``tile``, the side of the tiles in pixels of the photo: each is computed with as many
-    pixels around it as the network can see, and where the photo ends it meets the same border as in one pass over
-    all. ``self_ensemble`` is the mean over 8 flips and rotations, at 8 times the cost; ``consistent`` makes the
-    result shrink to the photo again, by bicubic."""
+    """A network from RGB to RGB, ready for photos: a folded copy on its device, with its ``scale``. Tiles of
+    ``tile`` x ``tile`` pixels give what one pass over the whole photo gives, since each comes with as many pixels
+    around it as the network can see. ``self_ensemble`` is the mean over 8 flips and rotations, at 8 times the cost;
+    ``consistent`` makes the result shrink to the photo again, by bicubic."""
 
     def __init__(
         self, network: nn.Module, *, self_ensemble: bool = False, consistent: bool = False, tile: int = TILE,

@@ -1,7 +1,6 @@
-"""Picture files as a photographer means them: upright, in their own colours, written all or not at all. EXIF
-orientation is applied and its tag removed; the rest of EXIF and the colour profile stay (XMP, IPTC and text do
-not). Gray stays gray, of 16 bits where the format holds it; a palette becomes RGB; transparency stays. CMYK and
-Lab become sRGB, the networks know RGB only. Of 16-bit colour Pillow reads 8; of frames the first counts."""
+"""Picture files, made upright, in their own colours, written all or not at all. EXIF, without its orientation, and
+the colour profile stay; XMP, IPTC and text do not. Gray keeps 16 bits where the format can; a palette becomes RGB,
+CMYK and Lab sRGB; transparency stays. Of 16-bit colour Pillow reads 8; of frames the first counts."""
 
 import io
 import warnings
@@ -23,8 +22,7 @@ ENCODING = {"quality": 95, "subsampling": 0, "compress_level": 4, "compression":
 LONGEST_SIDE, LONGEST_EXIF = {"JPEG": 65_500, "WEBP": 16_383}, 65_533  # pixels that encoders take; bytes in JPEG
 # EXIF's tags up to 532 say how TIFF stores pixels, but for a few, such as camera, resolution and artist. The
 # others here are XMP, IPTC, Photoshop's, the colour profile and layers.
-STORAGE = {*range(533)} - {269, 270, 271, 272, 282, 283, 285, 296, 305, 306, 315, 316}
-STORAGE |= {700, 33_723, 34_377, 34_675, 37_724}
+STALE = {*range(533), 700, 33723, 34377, 34675, 37724} - {*range(269, 273), 282, 283, 285, 296, 305, 306, 315, 316}
 
 
 @dataclass
@@ -62,7 +60,7 @@ def from_image(image: Image.Image) -> Picture:
         if (turn := TURNS.get(exif.get(ORIENTATION, 1))) is not None:
             picture.image = image.transpose(turn)
         kept.load(exif.tobytes())
-        for tag in STORAGE.intersection(kept):
+        for tag in STALE.intersection(kept):
             del kept[tag]
         picture.options["exif"] = kept
     except Exception:  # cameras write broken EXIF, and Pillow then raises errors of many types
