@@ -72,7 +72,7 @@ def upscale(image: Photo, model: str | Path | nn.Module = "base", **how: Any) ->
 class Enlarger:
     """A network from RGB to RGB, ready for photos: a folded copy on its device, with its ``scale``. Tiles of
     ``tile`` x ``tile`` pixels give what one pass over the whole photo gives, since each comes with as many pixels
-    around it as the network can see. ``self_ensemble`` is the mean over 8 flips and rotations, at 8 times the cost;
+    around it as the network can see. ``self_ensemble`` is the mean over 8 flips and rotations, 8 times slower;
     ``consistent`` makes the result shrink to the photo again, by bicubic."""
 
     def __init__(
