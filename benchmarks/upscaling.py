@@ -28,12 +28,11 @@ from PIL import Image
 
 from srlib import models
 from srlib.data import open_store
-from srlib.device import choose_device, exact_float32
+from srlib.device import exact_float32
 from srlib.train import checkpoints
 from srlib.train.config import TrainConfig
-from srlib.upscale import load_network
+from srlib.upscale import TILE, Enlarger, load_network
 from srlib.upscale import photo_files as pictures
-from srlib.upscale.tiles import TILE, Enlarger
 
 # The peak is read from /proc: that of getrusage would hold the memory of the process that started this one.
 COMMAND = """
@@ -141,7 +140,7 @@ def main() -> None:
         network, about = load_network(weights)
         print(about)
         if args.only != "memory":
-            enlarger = Enlarger(network, tile=args.tile, device=choose_device(args.device))
+            enlarger = Enlarger(network, tile=args.tile, device=args.device)
             rates(enlarger, args.side, args.repeats, Path(scratch))
         if args.only != "rates":
             memory(weights, args.megapixels, args.tile, Path(scratch))

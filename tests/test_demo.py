@@ -17,8 +17,7 @@ from srlib.images.degrade import degrade
 from srlib.measure.grids import phase_pattern
 from srlib.measure.metrics import psnr
 from srlib.models import Interpolation
-from srlib.upscale import load_network, upscale
-from srlib.upscale.tiles import reach
+from srlib.upscale import load_network, reach, upscale
 
 READY, STATUS = "#try-save:enabled", "document.getElementById('try-status').textContent"
 

@@ -15,8 +15,7 @@ from srlib.errors import UsageError
 from srlib.images.degrade import upsample
 from srlib.measure.evaluation import mean_psnr
 from srlib.models.networks import Consistent
-from srlib.upscale import SHIPPED, load_network
-from srlib.upscale.tiles import LEVELS, Enlarger, reach
+from srlib.upscale import LEVELS, SHIPPED, Enlarger, load_network, reach
 
 CPU = torch.device("cpu")
 upscale = partial(package.upscale, device="cpu")
@@ -42,7 +41,7 @@ def test_tiled_equals_one_pass(kind):
     model = models.upscaler(channels, channels, body="plain", width=8, depth=2, init="orthogonal", **head).eval()
     model = models.PerChannel(model) if kind == "per channel" else model
     wrapped = WRAPPED.get(kind, nn.Sequential)(model)
-    enlarger = Enlarger(model, tile=19, device=CPU, **{option: option == kind for option in WRAPPED})
+    enlarger = Enlarger(model, tile=19, device="cpu", **{option: option == kind for option in WRAPPED})
     for shape in ((41, 58, 3), (1, 40, 3), (3, 2, 3)):  # the last are smaller than the overlap
         pixels = noise(*shape)
         with torch.no_grad():

@@ -1,6 +1,5 @@
-"""``python -m srlib``: finds the module that serves a command and hands over to it. A command's module has
-``add_arguments(parser)`` and ``main(args) -> int``. It is imported only when its command is given, since a GPU
-machine may lack what the other commands need."""
+"""``python -m srlib``: hands over to the module of a command, which has ``add_arguments(parser)`` and ``main(args)
+-> int``. It is imported only when its command is given: a machine may lack what the other commands need."""
 
 import argparse
 import sys

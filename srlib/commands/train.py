@@ -1,7 +1,6 @@
 """``python -m srlib train``: one network from photos to ``model.pt``, alone or under ``torchrun``."""
 
-import argparse
-import os
+from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,26 +14,25 @@ from srlib.data import open_store
 from srlib.device import PRECISIONS, choose_device, choose_precision
 from srlib.errors import DataError, UsageError
 from srlib.files import resolve
-from srlib.train import ranks
-from srlib.train.checkpoints import load_model, run_in
+from srlib.train import checkpoints, ranks
 from srlib.train.config import MODEL_OPTIONS, TrainConfig
 from srlib.train.trainer import Trainer
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: ArgumentParser) -> None:
     """Every field of :class:`TrainConfig` and every option of a network, by its name, and a few more."""
-    hints = get_type_hints(TrainConfig)
-    for entry in fields(TrainConfig):
-        if entry.name != "options":
-            help = entry.metadata["help"] + (f" (default {entry.default})" if entry.default is not None else "")
-            _add(parser, entry.name, hints[entry.name], help, entry.metadata.get("choices"))
-    for name, hint in MODEL_OPTIONS.items():
-        _add(parser, name, hint, "of the network, instead of the model's own")
-    add = parser.add_argument
+    add, own = parser.add_argument, {"help": "of the network, instead of the model's own"}
+    about = {entry.name: entry.metadata for entry in fields(TrainConfig) if entry.name != "options"}
+    hints = get_type_hints(TrainConfig) | MODEL_OPTIONS
+    for name, text in (about | dict.fromkeys(MODEL_OPTIONS, own)).items():
+        kind = (get_args(hints[name]) or (hints[name],))[0]  # int of "int | None"
+        how = {"action": BooleanOptionalAction} if kind is bool else {"type": kind, "choices": text.get("choices")}
+        default = getattr(TrainConfig, name, None)
+        help = text["help"] + (f" (default {default})" if default is not None else "")
+        add(f"--{name.replace('_', '-')}", help=help, **how)
     add("--data", default="sample", help="sample, or a folder of photos")
     add("--out", required=True, metavar="DIR", help="folder for last.pt, model.pt and history.json")
-    start = "start from the weights of this model.pt, of the same network"
-    add("--start", metavar="FILE", type=os.path.expanduser, help=start)
+    add("--start", metavar="FILE", help="start from the weights of this model.pt, of the same network")
     add("--resume", action="store_true", help="go on from OUT/last.pt")
     add("--save-every", type=float, default=15, metavar="SECONDS", help="between two last.pt (default 15)")
     add("--device", default="auto", help="auto, cpu, cuda or mps")
@@ -43,25 +41,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--runs", default="runs", metavar="DIR", help="where stores are kept")
 
 
-def _add(parser: argparse.ArgumentParser, name: str, hint: Any, help: str, choices: Any = None) -> None:
-    kind = (get_args(hint) or (hint,))[0]  # int of "int | None"
-    how = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind, "choices": choices}
-    parser.add_argument(f"--{name.replace('_', '-')}", help=help, **how)
-
-
 def _start(file: str, config: TrainConfig) -> dict:
     """The weights of a checkpoint; UsageError where it holds another network than the config names."""
-    network, other = load_model(Path(file))
+    network, other = checkpoints.load_model(Path(file).expanduser())
     for name in ("model", "task", "scale", "options"):
         if (theirs := getattr(other, name)) != (ours := getattr(config, name)):
             raise UsageError(f"--start {file}: its {name} is {theirs!r}, here it is {ours!r}")
     return network.state_dict()
 
 
-def main(args: argparse.Namespace) -> int:
+def main(args: Namespace) -> int:
     """Train; 0 when done. Under torchrun every process calls this and rank 0 writes."""
     given = {name: value for name, value in vars(args).items() if value is not None}
-    options = {name: None if given[name] == "none" else given[name] for name in MODEL_OPTIONS.keys() & given}
+    options = {name: None if given[name] == "none" else given[name] for name in MODEL_OPTIONS if name in given}
     changes = {entry.name: given[entry.name] for entry in fields(TrainConfig) if entry.name in given}
     if "minutes" in changes:
         changes.setdefault("steps", None)
@@ -86,16 +78,14 @@ def main(args: argparse.Namespace) -> int:
         store = open_store(args.data, args.runs, config.crop)
         if len(set(ranks.gather(store.fingerprint))) > 1:
             raise UsageError(f"--data {args.data}: the processes find different photos there")
-        long = (config.steps or 0) >= 2000 or (config.minutes or 0) >= 5
+        long = (config.steps or 0) >= 2000 or (config.minutes or 0) >= 5  # compiling takes half a minute
         able = find_spec("triton") is not None and torch.__version__ >= "2.15"  # 2.11 fails on a tied head
-        pays = device.type == "cuda" and able and long  # compiling takes half a minute
-        how: dict[str, Any] = {"device": device, "precision": precision, "init": init}
-        how["compile"] = args.compile == "on" or (args.compile == "auto" and pays)
-        trainer = Trainer(config, store, **how)
+        fast = args.compile == "on" or (args.compile == "auto" and device.type == "cuda" and able and long)
+        trainer = Trainer(config, store, device=device, precision=precision, init=init, compile=fast)
         if rank == 0:
             print(store.describe())
             print(f"{config.model} {config.task} on {device.type}, {world} process(es), {reason}", flush=True)
-        done = run_in(out, trainer, args.resume, args.save_every)
+        done = checkpoints.run_in(out, trainer, args.resume, args.save_every)
         if rank == 0:
             print(f"{done}\nwrote {model} and {out / 'history.json'}")
     except FloatingPointError as error:

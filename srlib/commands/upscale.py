@@ -6,18 +6,15 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from PIL.Image import Resampling
 from tqdm.auto import tqdm
 
-from srlib.data.decode import BadPhoto, to_rgb
-from srlib.data.find import any_folder
-from srlib.device import choose_device, out_of_memory
+from srlib.data import decode, find
+from srlib.device import out_of_memory
 from srlib.errors import DataError, UsageError
 from srlib.files import printable
 from srlib.upscale import TILE, Enlarger, load_network, photo_files
@@ -48,27 +45,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Enlarge; 0 done, 1 where a photo failed."""
-    device = choose_device(args.device)
     network, about = load_network(args.model, args.runs)
     how = {"self_ensemble": args.self_ensemble, "consistent": args.consistent}
-    enlarger = Enlarger(network, tile=args.tile, device=device, **how)
-    if args.scale is None:
-        args.scale = enlarger.scale
+    enlarger = Enlarger(network, tile=args.tile, device=args.device, **how)
+    args.scale = enlarger.scale if args.scale is None else args.scale
     if not 2 <= args.scale <= enlarger.scale or (args.width is not None and args.width < 1):
         raise UsageError(f"--scale goes from 2 to {enlarger.scale} with this network, --width from 1")
     plan, failed = _plan(args, f"_w{args.width}" if args.width else f"_x{args.scale}")
     more = [name.replace("_", "-") for name in how if how[name]]
-    print(", ".join([f"network: {about}, on {device.type}", *more]))
+    print(", ".join([f"network: {about}, on {enlarger.device.type}", *more]))
     total, start = len(plan) + len(failed), time.perf_counter()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # unwinds: no half file stays
     for photo, outputs in tqdm(plan.items(), unit="photo", leave=False, disable=len(plan) < 2):
         try:
             tqdm.write(_enlarge(photo, outputs, enlarger, args))
-        except (BadPhoto, OSError, MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not out_of_memory(error):
+        except (decode.BadPhoto, OSError, MemoryError, RuntimeError) as error:
+            full = out_of_memory(error)
+            if isinstance(error, RuntimeError) and not full:
                 raise
-            full = "does not fit into memory" if out_of_memory(error) else ""
-            failed[photo] = full or getattr(error, "strerror", "") or str(error)
+            failed[photo] = "does not fit into memory" if full else getattr(error, "strerror", "") or str(error)
             tqdm.write(f"failed: {printable(photo)}: {failed[photo]}", file=sys.stderr)
     if total > 1 or not plan:
         print(f"{total - len(failed)} of {total} photos enlarged in {time.perf_counter() - start:.1f} s")
@@ -80,27 +75,25 @@ def main(args: argparse.Namespace) -> int:
 def _enlarge(photo: Path, outputs: list[Path], enlarger: Enlarger, args: argparse.Namespace) -> str:
     """Do it; the line that says what was done."""
     start, picture = time.perf_counter(), photo_files.read(photo)
-    width, height = picture.image.size
-    size = args.scale * width, args.scale * height
-    if args.width:
-        if args.width > enlarger.scale * width:
-            raise BadPhoto(f"{width} pixels wide: --width {args.width} is over {enlarger.scale} times that")
-        size = args.width, max(1, round(args.width * height / width))
+    across, down = picture.image.size
+    width = args.width or args.scale * across
+    if width > enlarger.scale * across:
+        raise decode.BadPhoto(f"{across} pixels wide: --width {width} is over {enlarger.scale} times that")
+    size = width, max(1, round(width * down / across))
     photo_files.suit(picture, outputs[0], size)
     enlarged = enlarger.image(picture.image)
     if size != enlarged.size:
-        enlarged = enlarged.resize(size, Resampling.BICUBIC)  # the course's own kernel, in less memory
+        enlarged = enlarged.resize(size, Image.Resampling.BICUBIC)  # the course's own kernel, in less memory
     photo_files.write(enlarged, outputs[0], picture.options)
     for path in outputs[1:]:
-        model = Path(args.model)
-        label = model.parent.name if model.name == "model.pt" else model.stem
         picture.options.pop("exif", None)  # it speaks of the photo
-        photo_files.write(_compared(to_rgb(picture.image), enlarged, label), path, picture.options)
+        sheet = _compared(decode.to_rgb(picture.image), enlarged, Path(args.model))
+        photo_files.write(sheet, path, picture.options)
     done = f"{printable(outputs[0])}: {enlarged.width}x{enlarged.height}, {time.perf_counter() - start:.1f} s"
     return "; ".join([done, *picture.notes])
 
 
-def _compared(photo: Image.Image, enlarged: Image.Image, label: str) -> Image.Image:
+def _compared(photo: Image.Image, enlarged: Image.Image, model: Path) -> Image.Image:
     """The most detailed window of an RGB photo, that of the largest mean squared gradient, by nearest, by bicubic
     (Pillow's) and by a network, side by side at the same whole-number zoom, each under its name."""
     gray = np.asarray(photo.convert("L"), np.float32)
@@ -109,37 +102,32 @@ def _compared(photo: Image.Image, enlarged: Image.Image, label: str) -> Image.Im
     means = torch.nn.functional.avg_pool2d(torch.from_numpy(energy)[None], window, stride=step)[0]
     top, left = (step * place for place in divmod(int(means.argmax()), means.shape[1]))
     box, scale = (left, top, left + window[1], top + window[0]), enlarged.width / photo.width
-    ours = to_rgb(enlarged.crop((scale * box[0], scale * box[1], scale * box[2], scale * box[3])))
-    panels = {name: photo.resize(ours.size, Resampling[name.upper()], box) for name in ("nearest", "bicubic")}
-    panels[label] = ours
+    ours = decode.to_rgb(enlarged.crop((scale * box[0], scale * box[1], scale * box[2], scale * box[3])))
+    panels = {way: photo.resize(ours.size, Image.Resampling[way.upper()], box) for way in ("nearest", "bicubic")}
+    panels[model.parent.name if model.name == "model.pt" else model.stem] = ours
     width, height = (max(1, PANEL // max(ours.size)) * side for side in ours.size)
     sheet = Image.new("RGB", (3 * width + 4 * GAP, height + STRIP + GAP), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(18)
     for x, (name, panel) in zip(range(GAP, sheet.width, width + GAP), panels.items()):
-        draw.text((x, STRIP / 2), name, "black", font, anchor="lm")
-        sheet.paste(panel.resize((width, height), Resampling.NEAREST), (x, STRIP))
+        ImageDraw.Draw(sheet).text((x, STRIP / 2), name, "black", ImageFont.load_default(18), anchor="lm")
+        sheet.paste(panel.resize((width, height), Image.Resampling.NEAREST), (x, STRIP))
     return sheet
 
 
-def _photos(given: list[str], ending: str, bad: dict[Path, str]) -> Iterator[tuple[Path, Path]]:
-    """Photos, each with its folder below the one given; what cannot be opened goes into ``bad``, with reasons."""
-    for root in map(Path, given):
-        if root.is_file():
-            yield root, Path()
-            continue
-        try:
-            source = any_folder(root)
-        except OSError as error:
-            raise UsageError(f"{printable(error.filename)}: no such photo or folder: {error.strerror}") from None
-        places = [Path(photo.path) for photo in source.photos]
-        fresh = [place for place in places if not place.stem.endswith((ending, COMPARED))]
-        earlier = f"{len(places) - len(fresh)} outputs of earlier runs ({ending}, {COMPARED})"
-        if not fresh and not source.bad:
-            raise UsageError(f"no photos in {printable(root)}" + f", only {earlier}" * bool(places))
-        if len(fresh) < len(places):
-            print(f"{printable(root)}: {earlier} are passed over")
-        bad |= {root / path: reason for path, reason in source.bad.items()}
-        yield from ((root / place, place.parent) for place in fresh)
+def _photos(root: Path, ending: str, bad: dict[Path, str]) -> list[Path]:
+    """The photos below a folder, as paths in it; what cannot be opened goes into ``bad``, with reasons."""
+    try:
+        source = find.any_folder(root)
+    except OSError as error:
+        raise UsageError(f"{printable(error.filename)}: no such photo or folder: {error.strerror}") from None
+    places = [Path(photo.path) for photo in source.photos]
+    fresh = [place for place in places if not place.stem.endswith((ending, COMPARED))]
+    earlier = f"{len(places) - len(fresh)} outputs of earlier runs ({ending}, {COMPARED})"
+    if not fresh and not source.bad:
+        raise UsageError(f"no photos in {printable(root)}" + f", only {earlier}" * bool(places))
+    if len(fresh) < len(places):
+        print(f"{printable(root)}: {earlier} are passed over")
+    bad |= {root / path: reason for path, reason in source.bad.items()}
+    return fresh
 
 
 def _place(path: Path) -> str:
@@ -154,8 +142,11 @@ def _plan(args: argparse.Namespace, ending: str) -> tuple[dict[Path, list[Path]]
     as_file = output.suffix and not output.is_dir() and not args.output.endswith(("/", os.sep))
     if as_file and output.suffix.lower() not in formats:
         raise UsageError(f"--output {output}: a file must end in {', '.join(formats)}; a folder in /")
-    plan, bad, owner = dict[Path, list[Path]](), dict[Path, str](), dict[str, Path]()
-    photos = {_place(photo): (photo, below) for photo, below in _photos(args.photos, ending, bad)}
+    photos, plan = dict[str, tuple[Path, Path]](), dict[Path, list[Path]]()
+    bad, owner = dict[Path, str](), dict[str, Path]()
+    for root in map(Path, args.photos):
+        inside = [Path()] if root.is_file() else _photos(root, ending, bad)
+        photos |= {_place(root / path): (root / path, path.parent) for path in inside}
     for photo, below in photos.values():
         suffix = photo.suffix if photo.suffix.lower() in formats else ".png"
         folder = output / below if args.output else photo.parent

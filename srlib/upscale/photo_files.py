@@ -1,7 +1,6 @@
-"""Picture files as a photographer means them: upright, in their own colours, written all or not at all. EXIF
-orientation is applied and its tag removed; the rest of EXIF and the colour profile stay (XMP, IPTC and text do
-not). Gray stays gray, of 16 bits where the format holds it; a palette becomes RGB; transparency stays. CMYK and
-Lab become sRGB, the networks know RGB only. Of 16-bit colour Pillow reads 8; of frames the first counts."""
+"""Picture files, made upright, in their own colours, written all or not at all. EXIF, without its orientation, and
+the colour profile stay; XMP, IPTC and text do not. Gray keeps 16 bits where the format can; a palette becomes RGB,
+CMYK and Lab sRGB; transparency stays. Of 16-bit colour Pillow reads 8; of frames the first counts."""
 
 import io
 import warnings
@@ -19,13 +18,11 @@ FORMATS = dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG")  # what is w
 FORMATS |= {".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 # JPEG keeps colour at full resolution, since that is where sharp edges are lost. PNG's level 4 is twice as fast as
 # Pillow's 6, for 6 % more bytes. TIFF is not compressed: through libtiff Pillow loses EXIF's inner directories.
-ENCODING: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95, "subsampling": 0}, "PNG": {"compress_level": 4}}
-ENCODING |= {"WEBP": {"quality": 95}, "TIFF": {"compression": "raw"}}
+ENCODING = {"quality": 95, "subsampling": 0, "compress_level": 4, "compression": "raw"}  # each takes what it knows
 LONGEST_SIDE, LONGEST_EXIF = {"JPEG": 65_500, "WEBP": 16_383}, 65_533  # pixels that encoders take; bytes in JPEG
 # EXIF's tags up to 532 say how TIFF stores pixels, but for a few, such as camera, resolution and artist. The
 # others here are XMP, IPTC, Photoshop's, the colour profile and layers.
-STORAGE = {*range(533)} - {269, 270, 271, 272, 282, 283, 285, 296, 305, 306, 315, 316}
-STORAGE |= {700, 33_723, 34_377, 34_675, 37_724}
+STALE = {*range(533), 700, 33723, 34377, 34675, 37724} - {*range(269, 273), 282, 283, 285, 296, 305, 306, 315, 316}
 
 
 @dataclass
@@ -50,8 +47,7 @@ def read(path: Path) -> Picture:
             picture.notes.append("16 bits per channel, of which Pillow reads 8")
         if image.mode == "RGBA" and any(form.startswith("LA;") for form in stored):
             picture.image = picture.image.convert("LA")  # gray of 16 bits with alpha, which Pillow spreads
-        if image.format == "WEBP" and b"VP8L" in data:
-            picture.options["lossless"] = True
+        picture.options["lossless"] = image.format == "WEBP" and b"VP8L" in data
         return picture
 
 
@@ -64,15 +60,22 @@ def from_image(image: Image.Image) -> Picture:
         if (turn := TURNS.get(exif.get(ORIENTATION, 1))) is not None:
             picture.image = image.transpose(turn)
         kept.load(exif.tobytes())
-        for tag in STORAGE.intersection(kept):
+        for tag in STALE.intersection(kept):
             del kept[tag]
         picture.options["exif"] = kept
     except Exception:  # cameras write broken EXIF, and Pillow then raises errors of many types
         picture.notes.append("its EXIF is broken and is left out")
     if profile := image.info.get("icc_profile"):
         picture.options["icc_profile"] = profile
-    if image.mode.startswith(("I", "F")):
-        _to_16bit(picture, image.info.get("transparency"))
+    if image.mode.startswith(("I", "F")):  # to gray of 16 bits
+        pixels = deep_gray(np.asarray(picture.image), image.mode, 65535)
+        picture.image = Image.fromarray(pixels)
+        if image.mode == "F":
+            picture.notes.append("floats become 16 bits")
+        if "transparency" in image.info:
+            picture.notes.append("16-bit gray with transparency becomes 8 bits, the most that Pillow writes of it")
+            alpha = Image.fromarray(np.uint8(255) * (pixels != image.info["transparency"]))
+            picture.image = Image.merge("LA", (to_rgb(picture.image).convert("L"), alpha))
     elif image.mode in ("CMYK", "LAB"):
         _to_srgb(picture)
     else:
@@ -81,29 +84,16 @@ def from_image(image: Image.Image) -> Picture:
     return picture
 
 
-def _to_16bit(picture: Picture, transparent: int | None) -> None:
-    """Gray of 16 bits, of 32 bits in 0..65535, or of floats in 0..1."""
-    if picture.image.mode == "F":
-        picture.notes.append("floats become 16 bits")
-    pixels = deep_gray(np.asarray(picture.image), picture.image.mode, 65535)
-    picture.image = Image.fromarray(pixels)
-    if transparent is not None:
-        picture.notes.append("16-bit gray with transparency becomes 8 bits, the most that Pillow writes of it")
-        alpha = Image.fromarray(np.uint8(255) * (pixels != transparent))
-        picture.image = Image.merge("LA", (to_rgb(picture.image).convert("L"), alpha))
-
-
 def _to_srgb(picture: Picture) -> None:
     """CMYK or Lab to sRGB as printers do it: relative colorimetric, with black point compensation."""
-    image, profile = picture.image, picture.options.pop("icc_profile", b"")
-    lab, srgb = image.mode == "LAB", ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    image, lab, profile = picture.image, picture.image.mode == "LAB", picture.options.pop("icc_profile", b"")
+    source, srgb = ImageCms.createProfile("LAB") if lab else io.BytesIO(profile), ImageCms.createProfile("sRGB")
     how = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
     try:
-        source = ImageCms.createProfile("LAB") if lab else ImageCms.ImageCmsProfile(io.BytesIO(profile))
         picture.image = ImageCms.buildTransform(source, srgb, image.mode, "RGB", *how).apply(image)
-        picture.options["icc_profile"] = srgb.tobytes()
+        picture.options["icc_profile"] = picture.image.info["icc_profile"]
         picture.notes.append("Lab, turned into sRGB" if lab else "CMYK, turned into sRGB through its profile")
-    except (ImageCms.PyCMSError, OSError):
+    except ImageCms.PyCMSError:
         picture.image, why = image.convert("RGB"), "with a broken profile" if profile else "without a profile"
         picture.notes.append(f"CMYK {why}, turned into RGB by the plain formula")
 
@@ -134,7 +124,7 @@ def write(image: Image.Image, target: Path, options: dict[str, Any]) -> None:
     form = FORMATS[target.suffix.lower()]
     with atomic(target) as aside:
         try:
-            image.save(aside, form, **ENCODING[form], **options)
+            image.save(aside, form, **ENCODING, **options)
         except (OSError, MemoryError):
             raise
         except Exception as error:  # Pillow's encoders raise errors of many types

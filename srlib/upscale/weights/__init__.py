@@ -1,1 +1,0 @@
-"""Trained weights of ``small`` and ``base``, and how they were made: see README.md."""
