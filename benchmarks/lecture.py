@@ -23,6 +23,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 from training import synchronise
 
 from srlib.data import open_store
@@ -117,11 +118,13 @@ def train(args: argparse.Namespace) -> None:
         "bicubic": scores(Interpolation(), photos, device), "trained": {},
     }  # fmt: skip
     for target in args.targets:
-        callbacks = [Measure(partial(scores, photos=photos, device=device)), Write(args.out, content), Bar()]
+        bar = tqdm(total=steps, unit="step", desc=target, leave=False)
+        callbacks = [Measure(partial(scores, photos=photos, device=device)), Write(args.out, content), Bar(bar)]
         trainer = Trainer(config, store, device=device, precision=precision, callbacks=callbacks)
         trainer.examples = lambda crops, target=target: task_pair(*pair(crops, "lecture", 4), target)
         content["trained"][target] = trainer.history
-        last = trainer.run().history[-1]
+        with bar:
+            last = trainer.run().history[-1]
         own = [last[f"{target}.{name}"] for name in ("mse", "psnr_of_mean_mse", "psnr_of_batches", "psnr_mean")]
         print(f"{target:6} {last['faces']:,} faces, {last['seconds']:.0f} s: MSE {own[0]:.6f}, in dB {own[1]:.2f} "
               f"of the mean, {own[2]:.2f} mean of batches, {own[3]:.2f} mean of photos; "

@@ -22,12 +22,12 @@ from srlib.upscale import load_network
 
 MAINS = {"srlib": srlib, "course": course}
 USAGE = {f"{name} {command} --help": 0 for name, package in MAINS.items() for command in package.COMMANDS}
-USAGE |= dict.fromkeys(("course", "course fly", "course doctor --fast", "course doctor now"), 2)
+USAGE |= dict.fromkeys(("course", "course fly", "course doctor now", "srlib upscale "), 2)
 
 
 @pytest.mark.parametrize("line", USAGE)
 def test_every_command_explains_itself_and_wrong_usage_has_status_2(line, capsys):
-    package, *words = line.split()
+    package, *words = line.split(" ")
     with pytest.raises(SystemExit) as stop:
         MAINS[package].main(words)
     assert stop.value.code == USAGE[line]

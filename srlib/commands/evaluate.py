@@ -97,6 +97,8 @@ def read_pairs(files: dict[str, list[Path]], scale: int, device: torch.device) -
         hr, lr = pictures
         if hr.shape[-2:] != (scale * lr.shape[-2], scale * lr.shape[-1]):
             raise UsageError(f"{name}: HR {tuple(hr.shape[-2:])} is not {scale} times LR {tuple(lr.shape[-2:])}")
+        if min(hr.shape[-2:]) < max(2 * scale + 11, 32):
+            raise UsageError(f"{name}: HR {tuple(hr.shape[-2:])} is too small for SSIM and LPIPS")
         yield lr.expand(-1, 3, -1, -1), hr
 
 

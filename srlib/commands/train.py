@@ -1,17 +1,18 @@
 """``python -m srlib train``: one network from photos to ``model.pt``, alone or under ``torchrun``."""
 
+import os
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import Any, get_args, get_type_hints
+from typing import get_args, get_type_hints
 
 import torch
 import torch.distributed as dist
+from filelock import FileLock, Timeout
 
 from srlib.data import open_store
-from srlib.device import PRECISIONS, choose_device, choose_precision
+from srlib.device import PRECISIONS, choose_device, choose_precision, out_of_memory
 from srlib.errors import DataError, UsageError
 from srlib.files import resolve
 from srlib.train import checkpoints, ranks
@@ -66,9 +67,13 @@ def main(args: Namespace) -> int:
     for file in (model, last):
         if file.exists() and not args.resume:
             raise UsageError(f"{file} exists: choose another --out, or --resume to go on with {last.name}")
+    lock = FileLock(out / ".lock")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=out).close()
+        if os.environ.get("RANK", "0") == "0":  # which writes for all
+            lock.acquire(timeout=0)
+    except Timeout:
+        raise UsageError(f"--out {out}: another training is at work there") from None
     except OSError as error:
         raise UsageError(f"--out {out}: cannot be written ({error.strerror})") from None
     device = ranks.start(choose_device(args.device))
@@ -91,12 +96,15 @@ def main(args: Namespace) -> int:
     except FloatingPointError as error:
         raise DataError(f"{error}; {last} holds the last good state" if last.exists() else str(error)) from None
     except RuntimeError as error:
+        if out_of_memory(error):
+            raise DataError("memory is full: choose a smaller --batch-size, --patch or network") from error
         if world == 1 or isinstance(error, DataError):
             raise
         stops = f"process {rank} of {world} stops ({str(error).splitlines()[0]})"
         todo = f"its message says why. What {last} holds is good: --resume goes on from there"
         raise DataError(f"{stops}: where another one has ended first, {todo}") from error
     finally:
+        lock.release()
         if dist.is_initialized():
             dist.destroy_process_group()
     return 0

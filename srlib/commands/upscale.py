@@ -58,13 +58,15 @@ def main(args: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # unwinds: no half file stays
     for photo, outputs in tqdm(plan.items(), unit="photo", leave=False, disable=len(plan) < 2):
         try:
-            tqdm.write(_enlarge(photo, outputs, enlarger, args))
+            done = _enlarge(photo, outputs, enlarger, args)
         except (decode.BadPhoto, OSError, MemoryError, RuntimeError) as error:
             full = out_of_memory(error)
             if isinstance(error, RuntimeError) and not full:
                 raise
             failed[photo] = "does not fit into memory" if full else getattr(error, "strerror", "") or str(error)
             tqdm.write(f"failed: {printable(photo)}: {failed[photo]}", file=sys.stderr)
+        else:
+            tqdm.write(done)
     if total > 1 or not plan:
         print(f"{total - len(failed)} of {total} photos enlarged in {time.perf_counter() - start:.1f} s")
         for photo, reason in failed.items():
@@ -102,7 +104,8 @@ def _compared(photo: Image.Image, enlarged: Image.Image, model: Path) -> Image.I
     means = torch.nn.functional.avg_pool2d(torch.from_numpy(energy)[None], window, stride=step)[0]
     top, left = (step * place for place in divmod(int(means.argmax()), means.shape[1]))
     box, scale = (left, top, left + window[1], top + window[0]), enlarged.width / photo.width
-    ours = decode.to_rgb(enlarged.crop((scale * box[0], scale * box[1], scale * box[2], scale * box[3])))
+    left, top, right, bottom = (round(scale * side) for side in box)
+    ours = decode.to_rgb(enlarged.crop((left, top, max(right, left + 1), max(bottom, top + 1))))
     panels = {way: photo.resize(ours.size, Image.Resampling[way.upper()], box) for way in ("nearest", "bicubic")}
     panels[model.parent.name if model.name == "model.pt" else model.stem] = ours
     width, height = (max(1, PANEL // max(ours.size)) * side for side in ours.size)
@@ -132,7 +135,7 @@ def _photos(root: Path, ending: str, bad: dict[Path, str]) -> list[Path]:
 
 def _place(path: Path) -> str:
     """What two paths of one file share; on macOS and Windows A.jpg and a.jpg are one."""
-    place = str(path.resolve())
+    place = os.path.realpath(path)
     return place.casefold() if sys.platform in ("darwin", "win32") else place
 
 
@@ -155,7 +158,7 @@ def _plan(args: argparse.Namespace, ending: str) -> tuple[dict[Path, list[Path]]
         for path in plan[photo]:
             if first := owner.get(_place(path)):
                 twice = f"would be written twice, for {printable(first)} and {printable(photo)}"
-                raise UsageError(f"{printable(path)} {twice}: give them one by one, or a folder")
+                raise UsageError(f"{printable(path)} {twice}: give them one by one, rename one, or name a folder")
             if path.is_dir() or _place(path) in photos:
                 raise UsageError(f"{printable(path)} is a folder or one of the photos: choose another --output")
             owner[_place(path)] = photo

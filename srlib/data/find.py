@@ -48,14 +48,11 @@ class Source:
 
 
 def find_source(folder: str | Path) -> Source:
-    """The photos of a folder. Raises UsageError: no folder, no photos in it, CelebA without its partition file."""
+    """The photos of a folder. UsageError: no folder, no photos, CelebA without its list; OSError."""
     root = Path(os.path.expanduser(folder)).absolute()
     if not root.is_dir():
         raise UsageError(f'there is no folder {printable(root)}: give a folder of photos, or "sample"')
-    try:
-        files = dict(_walk(root, "", set()))
-    except PermissionError as error:
-        raise UsageError(f"{printable(error.filename or root)} cannot be listed: permission denied") from None
+    files = dict(_walk(root, "", set()))
     source = _celeba(root, files) or _sort(files, split_of, Source("folder", root))
     if not source.photos:
         seen = ", ".join(f"{count} {ending}" for ending, count in source.other.most_common(5)) or "nothing"

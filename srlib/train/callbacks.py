@@ -1,7 +1,6 @@
 """What happens around a training step, a small class each; before the first: whether a batch fits into memory."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from copy import copy, deepcopy
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +19,7 @@ if TYPE_CHECKING:
 
 
 class Callback:
-    """Three moments of a training; a subclass takes those that it needs. Every rank calls them all."""
-
-    def around(self, trainer: "Trainer") -> AbstractContextManager[Any]:
-        """Entered before the first step, left after the last one or at an error."""
-        return nullcontext()
+    """Two moments of a training; a subclass takes those that it needs. Every rank calls them all."""
 
     def after_step(self, trainer: "Trainer") -> None:
         """After each step; to read a tensor here would make a GPU wait."""
@@ -67,12 +62,10 @@ class Measure(Callback):
 
 
 class Bar(Callback):
-    """A progress bar with the rate, the last loss and the last score; rank 0 shows it."""
+    """Moves a progress bar, and puts the last loss, the last score and the rate beside it."""
 
-    def around(self, trainer: "Trainer") -> tqdm:
-        c, how = trainer.config, {"unit": "step", "leave": False, "disable": trainer.rank > 0}
-        self.bar = tqdm(total=c.steps, initial=trainer.step, desc=f"{c.model} {c.task}", **how)
-        return self.bar
+    def __init__(self, bar: tqdm) -> None:
+        self.bar = bar
 
     def after_step(self, trainer: "Trainer") -> None:
         self.bar.update()

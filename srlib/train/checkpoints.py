@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from srlib.data import Store
 from srlib.errors import DataError, UsageError
@@ -81,8 +82,10 @@ def run_in(out: Path, trainer: Trainer, resume: bool, save_seconds: float = 15.0
     """Train to the end, from ``last.pt`` to ``resume``; write ``history.json``, ``model.pt``. What was done."""
     if resume:
         take_up(out / "last.pt", trainer)
-    trainer.callbacks += [Save(out / "last.pt", save_seconds), Bar()]
-    row = trainer.run().history[-1]
+    c, how = trainer.config, {"unit": "step", "leave": False, "disable": trainer.rank > 0}
+    with tqdm(total=c.steps, initial=trainer.step, desc=f"{c.model} {c.task}", **how) as bar:
+        trainer.callbacks += [Save(out / "last.pt", save_seconds), Bar(bar)]
+        row = trainer.run().history[-1]
     if trainer.rank == 0:
         write_json(out / "history.json", trainer.history)
         save(out / "model.pt", {"config": asdict(trainer.config), "average": trainer.average.model.state_dict()})

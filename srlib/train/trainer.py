@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import asdict, replace
 from functools import partial
@@ -47,11 +46,9 @@ class Trainer:
 
     def run(self) -> "Trainer":
         """Train to the end; FloatingPointError: not finite; UsageError: a batch too large for the GPU's memory."""
-        with seeded(self.config.seed, self.device), exact_float32(), ExitStack() as stack:
+        with seeded(self.config.seed, self.device), exact_float32():
             if self.device.type != "cpu":
                 stop_if_too_large(self)
-            for callback in self.callbacks:
-                stack.enter_context(callback.around(self))
             set_random_state(self.random, self.device)
             start = perf_counter() - self.seconds
             self.tick(self.seconds)

@@ -1,5 +1,6 @@
 """A photo of any size through a network, tile by tile: what one pass over all of it gives, in little memory."""
 
+import os
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -29,7 +30,7 @@ def load_network(model: str | Path, runs: str | Path = "runs") -> tuple[nn.Modul
     """The network of a name or file, folded and made to take RGB, and one line that says what it is. What ends in
     .pt or names a folder is a file; a name is looked for as ``RUNS/NAME/model.pt``, then among the shipped ones.
     Raises UsageError: no such model, with the names there are; no checkpoint; a network that invents colours."""
-    path, folder = Path(model).expanduser(), files.resolve(runs)
+    path, folder = Path(os.path.expanduser(model)), files.resolve(runs)
     if path.suffix != ".pt" and len(path.parts) == 1:
         there = [file for file in (folder / path / "model.pt", SHIPPED / f"{path}.pt") if file.is_file()]
         if not there:
