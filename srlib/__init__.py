@@ -1,5 +1,3 @@
-"""srlib: the training and metric code under a course on single-image super-resolution.
-
-Its rooms, each importing only from those before it: images, data, models, measure, train, upscale, commands."""
+"""Single-image super-resolution; rooms, from the top: commands, upscale, train, measure, models, data, images"""
 
 __version__ = "0.2.0"

@@ -1,5 +1,3 @@
-import sys
-
 from srlib.commands import main
 
-sys.exit(main())
+raise SystemExit(main())

@@ -155,10 +155,10 @@ def test_each_source_has_its_crops(tmp_path, capsys):
         assert main(cache(photos, tmp_path, crop)) == 0
         assert f"({crop}): train 2 of 3, val 1 of 1, test 0 of 1" in capsys.readouterr().out
     assert len(stores(tmp_path)) == 2
-    with pytest.raises(UsageError, match="'tiles' is not for CelebA: choose center or lecture"):
+    with pytest.raises(UsageError, match="unknown celeba crop 'tiles': choose from center, lecture"):
         open_store(photos, tmp_path, "tiles")
     for data in (saved(tmp_path / "other" / "a.png").parent, "sample"):
-        with pytest.raises(UsageError, match="'lecture' is not for photos other than CelebA's: choose center or"):
+        with pytest.raises(UsageError, match=r"unknown (folder|sample) crop 'lecture': choose from center, tiles"):
             open_store(data, tmp_path, "lecture")
 
 

@@ -67,7 +67,7 @@ def test_layer_table_counts_as_the_formulas_do_and_leaves_the_network_as_it_was(
         (lambda: models.build("base", "rgb-gray"), "unknown task 'rgb-gray'"),
         (lambda: models.build("base", head="magic"), "unknown head 'magic'"),
         (lambda: models.build("base", body="magic"), "unknown body 'magic'"),
-        (lambda: models.build("base", init="magic"), "unknown initialisation 'magic'"),
+        (lambda: models.build("base", init="magic"), "unknown init 'magic'"),
         (lambda: models.build("base", head="subpixel-2x2", scale=2), "made for scale 4"),
         (lambda: models.build("base", batch_norm=True), "plain body only"),
         (lambda: models.build("base", leak=0.1), "plain body only"),
@@ -135,7 +135,7 @@ def test_a_transposed_convolution_and_its_twin_agree_forward_and_in_gradients_th
     twins = torch.autograd.grad((ours * probe).sum(), [x, *twin.parameters()])
     # On the entries that exist in both, the weight's gradient is re-indexed as the weight is.
     moved = to_subpixel_weight(grads[1], twin.rows, twin.columns, layer.groups)
-    pairs = [(ours, theirs), (twins[0], grads[0]), (twins[1] * twin.exists(), moved)]
+    pairs = [(ours, theirs), (twins[0], grads[0]), (twins[1] * (twin.source() >= 0), moved)]
     if bias:
         pairs.append((twins[2].unflatten(0, (len(grads[2]), -1)).sum(dim=1), grads[2]))
     scale = max(1.0, *(float(theirs.detach().abs().max()) for _, theirs in pairs))

@@ -1,5 +1,4 @@
-"""``python -m srlib``: hands over to the module of a command, which has ``add_arguments(parser)`` and ``main(args)
--> int``. It is imported only when its command is given: a machine may lack what the other commands need."""
+"""``python -m srlib``: imports a command's module when it is given: a machine may lack what others need."""
 
 import argparse
 import sys

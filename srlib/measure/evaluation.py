@@ -1,5 +1,4 @@
-"""The one evaluator of the training loop, the pages and the command: photos, uint8 RGB ``[N, 3, H, W]`` anywhere,
-to one score per image, computed where the network is and in exact float32, so that a GPU and a CPU agree."""
+"""The one evaluator of loop, pages and command: uint8 RGB ``[N, 3, H, W]`` to scores, made in exact float32."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -11,12 +10,11 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from srlib.device import exact_float32, seeded
-from srlib.images.color import saturation
+from srlib.images.color import saturation, to_gray
 from srlib.images.tasks import task_pair
 from srlib.measure import library, metrics
 
 CHUNK = 16  # photos per pass
-Table = dict[str, Tensor]
 
 
 @contextmanager
@@ -53,10 +51,14 @@ def run_model(model: nn.Module, photos: Tensor, task: str, **how: Any) -> tuple[
     return tuple(torch.cat(column).cpu() for column in columns)
 
 
-def score(output: Tensor, target: Tensor, *, crop_border: int = 0, perceptual: bool = False) -> Table:
+def score(output: Tensor, target: Tensor, *, crop_border: int = 0, perceptual: bool = False) -> dict[str, Tensor]:
     """All that tables and ``srlib evaluate`` show, a number per image, for pictures ``[N, 1 or 3, H, W]``:
     ``mse``, ``psnr`` and ``ssim`` of all channels; for RGB also those of ``y_``, the first two of ``cb_`` and
-    ``cr_``, ``saturation`` (8-bit levels of chroma) and, with ``perceptual``, ``lpips``."""
+    ``cr_``, ``saturation`` (8-bit levels), by ``perceptual`` ``lpips``; beside a gray target just ``y_``."""
+    if output.shape[1] > target.shape[1]:
+        return {
+            f"y_{key}": value for key, value in score(to_gray(output), target, crop_border=crop_border).items()
+        }
     table, colour = {}, output.shape[1] == 3
     parts = {"": "as-is", "y_": "y", "cb_": "cb", "cr_": "cr"} if colour else {"": "as-is"}
     for prefix, channels in parts.items():
@@ -71,7 +73,7 @@ def score(output: Tensor, target: Tensor, *, crop_border: int = 0, perceptual: b
     return table
 
 
-def joined(tables: list[Table]) -> dict[str, np.ndarray]:
+def joined(tables: list[dict[str, Tensor]]) -> dict[str, np.ndarray]:
     """The scores of many passes as one table in float64, NaN where a pass lacks some; one transfer for all."""
     names, shapes = max(tables, key=len), [next(iter(table.values())) for table in tables]
     rows = [[t.get(name, torch.full_like(x, torch.nan)) for t, x in zip(tables, shapes)] for name in names]

@@ -1,5 +1,4 @@
-"""Meters for checkerboard artefacts: without a picture, without a reference, and with one. A grid of period s is
-whatever depends on a pixel's phase, its position modulo s. NCHW in [0, 1]; 8-bit levels."""
+"""Meters for grids, which are what depends on a pixel's phase, its place modulo the period. NCHW in [0, 1]."""
 
 from itertools import product
 

@@ -1,5 +1,4 @@
-"""Picture quality: PSNR with every convention spelled out, SSIM, and a distance between patches. NCHW floats in
-[0, 1] give one value per image on their device, without waiting for it, in its widest float."""
+"""PSNR by every convention, SSIM, a distance of patches: NCHW floats in [0, 1] to ``[N]``, in the widest float."""
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +9,6 @@ from srlib.images.color import to_ycbcr
 from srlib.images.degrade import placed
 
 CHANNELS = {"as-is": None, "y": 0, "y-full": 0, "cb": 1, "cr": 2}  # each with its place in YCbCr
-AVERAGES = ("none", "images", "mse")
 
 
 def wide(x: Tensor) -> Tensor:
@@ -44,11 +42,6 @@ def to_decibel(error: Tensor | float, max_value: float | Tensor = 1.0) -> Tensor
     return 20 * torch.log10(torch.as_tensor(max_value, dtype=error.dtype)) - 10 * torch.log10(error)
 
 
-def mse_of_decibel(decibel: float) -> float:
-    """The MSE that a PSNR stands for, for a peak of 1: ``1 / 10^(dB / 10)``."""
-    return 1 / 10 ** (decibel / 10)
-
-
 def psnr(output: Tensor, target: Tensor, *, crop_border: int, channels: str, average: str,
          max_value: float | str = 1.0) -> Tensor:  # fmt: skip
     """Peak signal-to-noise ratio in dB of the output, clamped to [0, 1] as in a picture file. Each choice that
@@ -56,9 +49,8 @@ def psnr(output: Tensor, target: Tensor, *, crop_border: int, channels: str, ave
     most papers). ``channels``: all ``as-is``, limited-range luma ``y`` (the habit of super-resolution papers),
     full-range luma ``y-full``, or full-range chroma, ``cb`` or ``cr``. ``average``: ``none`` gives ``[N]``;
     ``images`` the mean of the images' decibels; ``mse`` the decibels of their mean MSE, never above it (Jensen's
-    inequality). ``max_value``: the peak; ``"image"``, the lecture's, is the largest value within each target, and
-    gives no comparable number."""
-    known("average", average, AVERAGES)
+    inequality). ``max_value``: the peak; ``"image"``, the lecture's, is each target's, comparable to none."""
+    known("average", average, ("none", "images", "mse"))
     if (by_image := max_value == "image") and average == "mse":
         raise ValueError("a peak per image cannot be applied to the mean MSE: use average='images'")
     errors = mse(output, target, crop_border=crop_border, channels=channels)
@@ -79,9 +71,8 @@ def _window(window: str, size: int, dtype: torch.dtype) -> Tensor:
 
 
 def ssim_map(output: Tensor, target: Tensor, *, window: str) -> Tensor:
-    """The SSIM index wherever the whole window fits (Wang et al. 2004, equation 13). ``gaussian``: 11 x 11, sigma
-    1.5, biased variances, ``[N, C, H - 10, W - 10]``. ``uniform``, as in scikit-image: 7 x 7, sample variances,
-    ``[N, C, H - 6, W - 6]``."""
+    """SSIM (Wang et al. 2004, equation 13) wherever the whole window fits: ``gaussian``, 11 x 11, sigma 1.5,
+    biased variances, ``[N, C, H - 10, W - 10]``; ``uniform``, scikit-image's, 7 x 7: ``[N, C, H - 6, W - 6]``."""
     known("window", window, ("gaussian", "uniform"))
     bias, dtype = 1.0 if window == "gaussian" else 49 / 48, output.dtype
     down, across = (placed(_window, (window, size, dtype), dtype, output.device) for size in output.shape[-2:])

@@ -1,5 +1,4 @@
-"""The networks of the course, and what they cost. Each is ``Upscaler(body, head, skip)``: convolutions at LR size,
-a head that turns channels into scale x scale pixels, and maybe an interpolation of the input, which is added."""
+"""The networks of the course, each an ``Upscaler(body, head, skip)``, and what they cost."""
 
 from collections.abc import Iterable
 from functools import partial

@@ -1,5 +1,4 @@
-"""Bodies, which make features at LR size, and heads, which turn channels into scale x scale pixels. Some layers of
-both train in a larger form than is used: :func:`folded` makes each :class:`Folding` a plain convolution."""
+"""Bodies make features at LR size, heads turn channels into pixels; some layers train larger and are folded."""
 
 from collections.abc import Callable
 from copy import deepcopy

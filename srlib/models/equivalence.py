@@ -66,10 +66,6 @@ class SubPixelConv(nn.Module):
         numbers = torch.arange(1, prod(shape) + 1, device=conv.weight.device).view(shape)
         return to_subpixel_weight(numbers, rows, columns, conv.groups) - 1
 
-    def exists(self) -> Tensor:
-        """Which numbers of ``conv.weight`` stand for a tap."""
-        return self.source() >= 0
-
 
 def to_subpixel(layer: nn.ConvTranspose2d) -> SubPixelConv:
     """The convolution and pixel shuffle that compute what a transposed convolution of any geometry does, with more

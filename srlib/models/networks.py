@@ -94,9 +94,8 @@ def upscaler(in_channels: int, out_channels: int, *, scale: int = 4, body: str =
     ``plain`` (the lecture's) or a kind of :func:`srlib.models.bodies.residual_body`; ``depth`` counts its inner
     3x3 layers or its blocks, ``width`` their channels; ``leak`` is the slope of a plain body's ReLUs below zero.
     ``init`` is for all heads but ``FROM_ICNR``."""
-    known("head", head, HEADS)
-    known("body", body, BODIES)
-    known("initialisation", init, INITIALISATIONS)
+    for what, name, choices in (("head", head, HEADS), ("body", body, BODIES), ("init", init, INITIALISATIONS)):
+        known(what, name, choices)
     if body == "plain":
         trunk, features = plain_body(in_channels, width, depth, batch_norm, dropout, leak), width // 2
     elif batch_norm or dropout or leak:

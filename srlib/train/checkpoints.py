@@ -25,9 +25,7 @@ from srlib.train.losses import Loss
 from srlib.train.trainer import Trainer
 
 FORMAT = "srlib-1"
-# Raise this by hand when a change of the code changes what a training gives; tests/test_experiments.py says when.
-# Networks of an earlier recipe are then trained again; an edited docstring discards nothing.
-RECIPE = 1
+RECIPE = 1  # raised by hand when the code changes what a training gives; tests/test_experiments.py says when
 
 
 def save(path: Path, content: dict) -> None:

@@ -63,7 +63,7 @@ class TrainConfig:
         for name, value in self.options.items():
             if name not in MODEL_OPTIONS:
                 raise UsageError(f"options: a network has no {name!r}: choose from {', '.join(MODEL_OPTIONS)}")
-            _check(name, value, MODEL_OPTIONS[name], _LIMITS[name])
+            _check(name, value, MODEL_OPTIONS[name], _LIMITS.get(name, {}))
         if (self.steps is None) == (self.minutes is None):
             raise UsageError(f"give steps or minutes, one of them: got {self.steps} and {self.minutes}")
         if SIDE % self.scale:

@@ -86,11 +86,9 @@ class Trainer:
         elif self.world == 1 or self.step % 16 == 0 or not self.share:  # rank 0's clock, but not in each step
             self.share = ranks.gather(seconds)[0] / (60 * self.config.minutes)
 
-    def __init__(
-        self, config: TrainConfig, store: Store, *, device: torch.device | str = "cpu",
-        precision: torch.dtype | None = None, init: dict | None = None, loss: Loss | None = None,
-        callbacks: Iterable[Callback] = (), compile: bool = False,
-    ) -> None:  # fmt: skip
+    def __init__(self, config: TrainConfig, store: Store, *, device: torch.device | str = "cpu",
+                 precision: torch.dtype | None = None, init: dict | None = None, loss: Loss | None = None,
+                 callbacks: Iterable[Callback] = (), compile: bool = False) -> None:  # fmt: skip
         """``precision``: bfloat16 (autocast) or float32, None chooses. ``init``: a state dict to start from.
         ``loss``: a callable instead of ``LOSSES[config.loss]``. ``callbacks``: after those that always run."""
         self.config, self.device = config, torch.device(device)

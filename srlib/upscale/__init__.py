@@ -50,7 +50,6 @@ def load_network(model: str | Path, runs: str | Path = "runs") -> tuple[nn.Modul
 
 def upscale(image: Photo, model: str | Path | nn.Module = "base", **how: Any) -> Photo:
     """A photo enlarged, 4 times by the shipped networks, as the kind of thing that it was.
-
     ``image``: a Pillow image, which is turned upright by its EXIF and keeps its profile in ``info``, and its mode
     if that is L, LA, RGB, RGBA or I;16 (else it gets the one that fits); an array ``[h, w]`` or ``[h, w, C]`` of
     uint8, uint16, or float32 in [0, 1]; or a float tensor ``[..., C, h, w]`` in [0, 1]. C is 1 (gray), 2 (gray,
@@ -76,10 +75,8 @@ class Enlarger:
     around it as the network can see. ``self_ensemble`` is the mean over 8 flips and rotations, 8 times slower;
     ``consistent`` makes the result shrink to the photo again, by bicubic."""
 
-    def __init__(
-        self, network: nn.Module, *, self_ensemble: bool = False, consistent: bool = False, tile: int = TILE,
-        device: str = "auto",
-    ) -> None:  # fmt: skip
+    def __init__(self, network: nn.Module, *, self_ensemble: bool = False, consistent: bool = False,
+                 tile: int = TILE, device: str = "auto") -> None:  # fmt: skip
         if tile < 1:
             raise UsageError(f"a tile must have at least 1 pixel a side, got {tile}")
         self.tile, self.device = tile, choose_device(device)

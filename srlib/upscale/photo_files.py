@@ -1,6 +1,5 @@
-"""Picture files, made upright, in their own colours, written all or not at all. EXIF, without its orientation, and
-the colour profile stay; XMP, IPTC and text do not. Gray keeps 16 bits where the format can; a palette becomes RGB,
-CMYK and Lab sRGB; transparency stays. Of 16-bit colour Pillow reads 8; of frames the first counts."""
+"""Picture files, made upright, in their own colours, written all or not at all. EXIF and the colour profile stay,
+transparency and gray of 16 bits too, XMP and IPTC do not. A palette becomes RGB, CMYK and Lab become sRGB."""
 
 import io
 import warnings
@@ -16,8 +15,7 @@ from srlib.files import atomic
 
 FORMATS = dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG")  # what is written, by the ending of the name
 FORMATS |= {".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
-# JPEG keeps colour at full resolution, since that is where sharp edges are lost. PNG's level 4 is twice as fast as
-# Pillow's 6, for 6 % more bytes. TIFF is not compressed: through libtiff Pillow loses EXIF's inner directories.
+# JPEG's colour keeps its edges; PNG's level 4 is twice as fast as 6; through libtiff Pillow loses parts of EXIF.
 ENCODING = {"quality": 95, "subsampling": 0, "compress_level": 4, "compression": "raw"}  # each takes what it knows
 LONGEST_SIDE, LONGEST_EXIF = {"JPEG": 65_500, "WEBP": 16_383}, 65_533  # pixels that encoders take; bytes in JPEG
 # EXIF's tags up to 532 say how TIFF stores pixels, but for a few, such as camera, resolution and artist. The
@@ -119,8 +117,7 @@ def suit(picture: Picture, target: Path, size: tuple[int, int]) -> None:
 
 
 def write(image: Image.Image, target: Path, options: dict[str, Any]) -> None:
-    """Write in the format that the ending of ``target`` names, a key of ``FORMATS``: all or nothing.
-    Raises OSError, or BadPhoto where the format's encoder refuses the picture."""
+    """Write all or nothing, in the format of the name's ending. Raises OSError; BadPhoto: an encoder refuses."""
     form = FORMATS[target.suffix.lower()]
     with atomic(target) as aside:
         try:
