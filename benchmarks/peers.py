@@ -25,7 +25,7 @@ from torch import Tensor
 from course import doctor, results
 from course.page import EXPECTED
 from srlib import models, upscale
-from srlib.commands.evaluate import compare, find_pairs, read_pairs
+from srlib.commands.evaluate import find_pairs, read_pairs
 from srlib.data.sample import PHOTOS
 from srlib.files import write_json
 from srlib.images import degrade
@@ -158,7 +158,7 @@ def score(benchmarks: Path) -> None:
         for part, examples in pairs.items():
             tables = []
             for (_, hr), output in zip(examples, outputs):
-                tables.append(compare(output, hr, 4, perceptual=True))
+                tables.append(evaluation.score(output, hr, crop_border=4, perceptual=True))
                 with torch.no_grad():  # a gray photo has no colours to compare: it counts as three equal channels
                     tables[-1]["st_lpips"] = second(output, hr.expand_as(output), normalize=True).flatten()
             table = evaluation.joined(tables)

@@ -1,6 +1,8 @@
-"""Colour, resampling, blur, noise and JPEG against Pillow, scikit-image, SciPy, PyTorch and MATLAB."""
+"""Colour, resampling, blur, noise and JPEG against Pillow, scikit-image, SciPy, PyTorch and MATLAB; batches."""
 
+import hashlib
 import io
+from dataclasses import replace
 from functools import partial
 from itertools import product
 
@@ -17,7 +19,7 @@ from torch.nn import functional as F
 from srlib.data import Batches
 from srlib.files import ROOT
 from srlib.images import camera, color
-from srlib.images.degrade import degrade, degrade_matrix, resize, round_8bit, upsample
+from srlib.images.degrade import KERNELS, degrade, degrade_matrix, resize, round_8bit, upsample
 from srlib.measure import metrics
 from srlib.measure.evaluation import mean_psnr
 from srlib.models import Interpolation
@@ -155,3 +157,50 @@ def test_bicubic_is_matlabs_up_to_its_rounding_and_scores_as_published():
         both, how = (round_8bit(upsample(lr, 4)), hr), {"crop_border": 4, "channels": "y"}
         scores.append([metrics.psnr(*both, **how, average="images").item(), metrics.ssim(*both, **how).item()])
     assert (np.abs(np.mean(scores, axis=0) - (28.42, 0.8104)) < (0.02, 0.001)).all()
+
+
+PINNED = {  # batch size, patch, seed and more, and what 6 batches of crops and 4 draws have for a SHA-1
+    "24efe573a6bd2ac323a81f6fc93ef19b80d26141": ("train", 16, 88, 7, {}),
+    "815224f678631c33514ff71c5f0689a4ae37b5b1": ("train", 6, 176, 123456789, {}),
+    "a36a38127007377048c3a4b2cecf4aa139c480c8": ("val", 8, 48, 0, {"rank": 1, "world_size": 2}),
+    "d40ca5152cd036bd4f965e141bfcced8c921f5b1": ("train", 8, 32, -1, {"scale": 2}),
+}
+
+
+@pytest.mark.parametrize("hold", [False, True])
+@pytest.mark.parametrize("pinned", PINNED)
+def test_these_crops_never_change(sample, pinned, hold):
+    """Recorded scores hang on which crops a seed gives; indexing on the device gives those that slices give."""
+    split, size, patch, seed, more = PINNED[pinned]
+    batches, digest = Batches(sample, split, size, patch, seed=seed, hold=hold, **more), hashlib.sha1()
+    for step in (0, 1, 13, 14, 15, 1000):
+        digest.update(batches.crops(step).numpy().tobytes())
+    digest.update(repr([[x.tolist() for x in batches.draw(step)] for step in (0, 14, 29, 500)]).encode())
+    assert digest.hexdigest() == pinned
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_batch_is_crops_on_whole_lr_pixels_mirrored_or_not_and_their_lr_by_the_kernel(sample, kernel):
+    batches = Batches(sample, "train", 64, 32, kernel)
+    lr, hr = batches.batch(0)
+    for crop, row, top, left, flip in zip(hr, *batches.draw(0)):
+        wanted = torch.from_numpy(sample.images[row, :, top : top + 32, left : left + 32])
+        assert torch.equal(crop, (wanted.flip(-1) if flip else wanted) / 255)
+        assert top % 4 == left % 4 == 0
+    assert torch.equal(lr, degrade(hr, kernel, 4, round_lr=True))
+
+
+def test_photos_are_put_on_a_device_once_and_shared(sample):
+    apart = replace(sample, split={**sample.split, "val": np.arange(1, 99, 2)})
+    held = apart.photos("val")
+    assert torch.equal(held, apart.tensor("val"))
+    assert held is apart.photos("val", torch.device("cpu"))
+    whole = sample.photos("train")  # rows that lie together are not copied
+    assert whole.data_ptr() == sample.images[sample.rows("train")[0]].ctypes.data
+
+
+def test_wrong_arguments_are_named(sample):
+    store = replace(sample, split={**sample.split, "test": np.array([], int)})
+    for name, value in (("patch", 30), ("patch", 180), ("batch_size", 3), ("split", "test"), ("split", "dev")):
+        with pytest.raises(ValueError, match=f"{name} .*{value}"):
+            Batches(store, **{"split": "train", "batch_size": 4, "patch": 32, name: value}, world_size=2)

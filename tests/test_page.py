@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from photo_files import saved
 from PIL import Image
 
-from course import page, plots, results
+from course import page, pages, plots, results
 from course.intervals import bootstrap, difference, verdicts
 from srlib import files
 from srlib.errors import UsageError
@@ -172,3 +173,15 @@ def test_an_open_difference_says_how_many_seeds_would_settle_it():
         values = np.linspace(-1, 1, count)
         values = seeds.mean() + spread * values / values.std(ddof=1)
         assert (verdicts({"": np.repeat(values[:, None], 5000, axis=1)})[""]["verdict"] != "open") == settled
+
+
+def test_set5_is_found_in_a_folder_or_beside_it_and_none_is_no_error(tmp_path):
+    for number in (2, 1):
+        saved(tmp_path / f"benchmarks/Set5/HR_x4/{number}.png", size=(8 * number, 12))
+    for place in (tmp_path, tmp_path / "benchmarks", tmp_path / "celeba"):
+        assert [x.shape for x in page.find_set5(str(place))] == [(1, 3, 12, 8), (1, 3, 12, 16)]
+    assert page.find_set5(str(tmp_path / "other" / "celeba")) == []
+
+
+def test_no_page_is_left_out():
+    assert sorted(path.stem for path in pages.FOLDER.glob("*.ipynb")) == [*pages.NAMES]

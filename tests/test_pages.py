@@ -1,6 +1,4 @@
-"""What every committed page has to be; what some write out themselves, against the package and theory.
-
-Links that lead nowhere and formulas that cannot be read end the building of the site: see test_site.py."""
+"""What every committed page has to be (links, formulas: test_site.py), and what some write out themselves."""
 
 import ast
 import json
@@ -17,10 +15,8 @@ import torch
 from conftest import PARAMETERS, code_cells
 from nbformat import v4
 from nbformat.v4.rwbase import rejoin_lines
-from photo_files import saved
 
 from course import pages, results
-from course.page import find_set5
 from srlib import models
 from srlib.images.degrade import KERNELS, degrade, degrade_matrix, round_8bit
 from srlib.train import losses
@@ -88,10 +84,6 @@ def test_outputs(page):
     for number, text in enumerate(shown):
         still = any("image/png" in each for each in data[max(number - 3, 0) : number])
         assert still or '<div id="moving-' not in text, "a figure that moves has one that stands in for it"
-
-
-def test_no_page_is_left_out():
-    assert sorted(path.stem for path in pages.FOLDER.glob("*.ipynb")) == [*pages.NAMES]
 
 
 def test_solutions_are_folded_when_a_page_has_been_executed():
@@ -241,14 +233,6 @@ def test_the_contrasts_of_lines_say_what_was_put_in(page_05):
     assert said["plain, perceptual - mse"] == said["ICNR, perceptual - moved"] == "more"
     assert {verdict for label, verdict in said.items() if "ramp" in label} == {"less"}
     assert {row["verdict"] for row in page_05["contrasted"](cells, "lpips").values()} == {"equal"}
-
-
-def test_set5_is_found_in_a_folder_or_beside_it_and_none_is_no_error(tmp_path):
-    for number in (2, 1):
-        saved(tmp_path / f"benchmarks/Set5/HR_x4/{number}.png", size=(8 * number, 12))
-    for place in (tmp_path, tmp_path / "benchmarks", tmp_path / "celeba"):
-        assert [x.shape for x in find_set5(str(place))] == [(1, 3, 12, 8), (1, 3, 12, 16)]
-    assert find_set5(str(tmp_path / "other" / "celeba")) == []
 
 
 def test_nothing_damaged_is_the_lr_of_the_course_and_each_damage_does_harm():
