@@ -211,7 +211,7 @@ def test_what_is_missing_is_told(tmp_path, monkeypatch, capsys):
     quota = Mock(side_effect=RuntimeError("The quota is exceeded\nand much more"))
     monkeypatch.setattr("torchvision.datasets.CelebA", quota)
     assert main(["cache", "--fetch", "--data", str(tmp_path)]) == 1
-    assert "(RuntimeError: The quota is exceeded). By hand: CelebA comes from" in capsys.readouterr().err
+    assert "(RuntimeError: The quota is exceeded). By hand: CelebA is at" in capsys.readouterr().err
 
 
 def test_a_folder_is_searched_recursively_linked_ones_once_and_the_rest_is_counted(tmp_path):
@@ -221,11 +221,13 @@ def test_a_folder_is_searched_recursively_linked_ones_once_and_the_rest_is_count
     (tmp_path / "a" / "raw.nef").write_bytes(b"II*\0" + bytes(100))  # begins as a TIFF does
     if os.name != "nt":  # where links need special rights
         (tmp_path / "loop").symlink_to(tmp_path)
+        (tmp_path / "itself.jpg").symlink_to("itself.jpg")
         (tmp_path / "a" / "b" / "loop").symlink_to(tmp_path / "a" / "b")
     source = find_source(tmp_path)
     assert source.kind == "folder"
     assert [photo.path for photo in source.photos] == ["a/b/d.jpeg", "a/c.png", "b.JPG"]
     assert source.other == {".mov": 1, ".nef": 1, ".jpg": 1}
+    assert source.bad == ({} if os.name == "nt" else {"itself.jpg": "a link to nothing"})
 
 
 def test_splits_are_80_10_10_and_never_change():

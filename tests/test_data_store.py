@@ -54,8 +54,8 @@ def test_a_store_holds_each_photo_once_and_is_built_again_where_it_is_damaged(ph
     assert rows.tolist() == list(range(100)), "the rows of a split lie together"
     assert store.names != sorted(store.names) == sorted(path.name for path in photos.iterdir())
     before = store.images.tobytes()
-    for damaged in ("images.npy", "store.json"):
-        os.truncate(stores(tmp_path)[0] / damaged, 1000)
+    for damaged, size in (("images.npy", 1000), ("images.npy", 0), ("store.json", 1000)):
+        os.truncate(stores(tmp_path)[0] / damaged, size)
         assert open_store(photos, tmp_path).images.tobytes() == before
     monkeypatch.setattr(build, "build_store", lambda *_: pytest.fail("built again"))
     assert open_store(photos, tmp_path).fingerprint == store.fingerprint

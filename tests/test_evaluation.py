@@ -77,14 +77,11 @@ def test_networks_are_used_in_exact_float32_in_eval_mode_and_without_a_trace(use
 
 def test_who_uses_the_newer_switch_of_tf32_has_exact_float32_too():
     switches = torch.backends.cudnn.conv, torch.backends.cudnn.rnn, torch.backends.cuda.matmul
-    before = [switch.fp32_precision for switch in switches]
-    try:
-        switches[2].fp32_precision = "tf32"
-        with exact_float32(), exact_float32():
-            assert [switch.fp32_precision for switch in switches] == ["ieee"] * 3
-        assert [switch.fp32_precision for switch in switches] == [*before[:2], "tf32"]
-    finally:
-        switches[2].fp32_precision = before[2]
+    before, switches[2].fp32_precision = [switch.fp32_precision for switch in switches], "tf32"
+    with exact_float32(), exact_float32():
+        inside = [switch.fp32_precision for switch in switches]
+    after, switches[2].fp32_precision = [switch.fp32_precision for switch in switches], before[2]
+    assert (inside, after) == (["ieee"] * 3, [*before[:2], "tf32"])
 
 
 @pytest.fixture

@@ -83,6 +83,8 @@ def test_averages_clamp_peak_and_chroma(small):
         (lambda x: PSNR(x, x, crop_border=-1), "crop_border -1"),
         (lambda x: PSNR(x, x, max_value="image", average="mse"), "use average='images'"),
         (lambda x: SSIM(x, x, window="box"), "unknown window 'box'"),
+        (lambda x: SSIM(x[..., :10], x[..., :10]), "looks at 11 pixels at once, and there are 10"),
+        (lambda x: PSNR(x.byte(), x.byte()), "floats in .*torch.uint8 and torch.uint8"),
         *((lambda x, metric=metric: metric(x[:, :1], x), "two equal shapes") for metric in METRICS),
         *((lambda x, metric=metric: metric(x[0], x[0]), "two equal shapes") for metric in METRICS),
         (lambda x: grids.phases(x, 3), "3 does not divide"),

@@ -28,7 +28,6 @@ def test_wrong_parameters_are_named(open_page, monkeypatch):
     for name, value, message in (
         ("device", "cuda", "sees no cuda on this machine"),
         ("seed", 2**32, r"SEED must be a whole number from 0 to 2\*\*32 - 1, got 4294967296"),
-        ("seed", -1, "got -1"),
         ("seed", 1.5, "got 1.5"),
         ("data", "/no/such/folder", "/no/such/folder"),
     ):

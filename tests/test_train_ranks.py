@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import DROPOUT, SMALL, Stop, on_cuda, weights
+from filelock import FileLock
 from photo_files import saved
 
 from srlib.commands import main
@@ -157,6 +158,9 @@ def test_processes_that_find_different_photos_are_stopped(tmp_path, train, monke
     monkeypatch.setattr(ranks, "gather", lambda value: [value, object()])
     assert train(tmp_path) == 2
     assert "--data sample: the processes find different photos there" in capsys.readouterr().err
+    with FileLock(tmp_path / ".lock"):
+        assert train(tmp_path) == 2
+    assert "another training is at work there" in capsys.readouterr().err
 
 
 def test_the_process_that_stays_says_that_the_other_has_ended(tmp_path, start_pair):

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, fields, replace
 from functools import partial
 from typing import get_args, get_type_hints
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from conftest import CARD, DROPOUT, SMALL, Stop, on_card, weights
 
 from srlib import commands
 from srlib.device import choose_precision
-from srlib.errors import UsageError
+from srlib.errors import DataError, UsageError
 from srlib.train.callbacks import Measure, stop_if_too_large
 from srlib.train.checkpoints import Save, load, load_model, run_in, save, take_up
 from srlib.train.config import TrainConfig, learning_rate
@@ -59,7 +60,7 @@ def test_train_answers_bad_input_in_one_sentence(tmp_path, capsys):
         assert told.count("\n") == 1
 
 
-@pytest.mark.parametrize("change", [{"steps": None}, {"options": {"widht": 8}}])
+@pytest.mark.parametrize("change", [{"steps": None}, {"options": {"batch_norm": True, "widht": 8}}])
 def test_a_config_without_a_length_or_with_unknown_options_is_refused(change):
     with pytest.raises(UsageError, match=r"give steps or minutes|has no 'widht': choose from body, width"):
         TrainConfig(**change)
@@ -123,7 +124,7 @@ def test_resume_is_bit_for_bit(sample, tmp_path, monkeypatch, change, device):
         take_up(last, Trainer(replace(config, learning_rate=0.5), sample))
 
 
-def test_checkpoints_hold_no_code_and_others_are_refused_in_a_sentence(sample, tmp_path):
+def test_checkpoints_hold_no_code_and_others_are_refused_in_a_sentence(sample, tmp_path, monkeypatch):
     """Among them what earlier versions left, and files that are cut off or not there."""
     last, model = tmp_path / "last.pt", tmp_path / "model.pt"
     trainer = Trainer(replace(SMALL, steps=1, optimiser="muon"), sample, callbacks=[Save(last)])
@@ -138,6 +139,9 @@ def test_checkpoints_hold_no_code_and_others_are_refused_in_a_sentence(sample, t
             load(tmp_path / f"{name}.pt")
         assert "weights_only" not in str(refusal.value)
 
+    save(last, state | {"photos": "others"})
+    with pytest.raises(UsageError, match=r"belongs to another training:\n  photos: 'others' there"):
+        run_in(tmp_path, trainer, resume=True)
     state["optimisers"][0]["param_groups"].pop()  # as before kernels were grouped by shape
     save(last, state)
     with pytest.raises(UsageError, match=r"last\.pt: a training of another version"):
@@ -151,6 +155,9 @@ def test_checkpoints_hold_no_code_and_others_are_refused_in_a_sentence(sample, t
     save(model, content)
     with pytest.raises(UsageError, match=r"model\.pt: a network of another version .*make it anew"):
         load_model(model)
+    monkeypatch.setattr(torch, "save", Mock(side_effect=RuntimeError("unexpected pos 87936 vs 87824")))
+    with pytest.raises(DataError, match=r"model\.pt cannot be written: is the disk full"):
+        save(model, content)
 
 
 @pytest.mark.parametrize("kind", ["loss", "gradient"])

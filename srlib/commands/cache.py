@@ -32,7 +32,7 @@ def main(args: argparse.Namespace) -> int:
             why = f"{type(error).__name__}: {error}".splitlines()[0][:200]
             raise DataError(f"CelebA was not fetched ({why}). By hand: {find.ORIGIN}") from error
     source = find.find_source(args.data)
-    print(f"{len(source.photos):,} photos to read in {printable(source.root)} ({source.kind})")
+    print(f"{len(source.photos):,} to read in {printable(source.root)} ({source.kind})")
     if source.other:
         print("left alone, no photos:", ", ".join(f"{n:,} {ending}" for ending, n in source.other.most_common(8)))
     store = build.open_source(source, args.runs, args.crop, args.max_bad, verbose=True)

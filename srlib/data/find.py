@@ -21,9 +21,7 @@ PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".
 MAGIC = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n|GIF8|P[56]\n|RIFF....WEBP", re.DOTALL)
 FACES, PARTITIONS = "img_align_celeba", ("list_eval_partition.csv", "list_eval_partition.txt")
 FACE = re.compile(r"(.*/)?\d{6}\.(jpg|png)", re.IGNORECASE)
-ORIGIN = (
-    "CelebA comes from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html, or Kaggle (jessicali9530/celeba-dataset)"
-)
+ORIGIN = "CelebA is at mmlab.ie.cuhk.edu.hk/projects/CelebA.html and kaggle.com (jessicali9530/celeba-dataset)"
 
 
 class PhotoFile(NamedTuple):

@@ -48,15 +48,17 @@ def load_network(model: str | Path, runs: str | Path = "runs") -> tuple[nn.Modul
     return models.PerChannel(network).eval() if config.task == "gray-gray" else network, about
 
 
-def upscale(image: Photo, model: str | Path | nn.Module = "base", **how: Any) -> Photo:
+def upscale(image: Photo, model: str | Path | nn.Module = "base", *, self_ensemble: bool = False,
+            consistent: bool = False, tile: int = TILE, device: str = "auto") -> Photo:  # fmt: skip
     """A photo enlarged, 4 times by the shipped networks, as the kind of thing that it was.
     ``image``: a Pillow image, which is turned upright by its EXIF and keeps its profile in ``info``, and its mode
     if that is L, LA, RGB, RGBA or I;16 (else it gets the one that fits); an array ``[h, w]`` or ``[h, w, C]`` of
     uint8, uint16, or float32 in [0, 1]; or a float tensor ``[..., C, h, w]`` in [0, 1]. C is 1 (gray), 2 (gray,
     alpha), 3 (RGB) or 4 (RGB, alpha); alpha is enlarged by bicubic. ``model``: for :func:`load_network`, or a
-    network from RGB to RGB. ``how``: ``device``, ``tile``, ``self_ensemble``, ``consistent`` of :class:`Enlarger`.
+    network from RGB to RGB. ``self_ensemble``, ``consistent``, ``tile`` and ``device`` are :class:`Enlarger`'s.
     UsageError: an unknown model, device or kind of picture; BadPhoto: 32-bit values out of their range."""
-    enlarger = Enlarger(model if isinstance(model, nn.Module) else load_network(model)[0], **how)
+    network = model if isinstance(model, nn.Module) else load_network(model)[0]
+    enlarger = Enlarger(network, self_ensemble=self_ensemble, consistent=consistent, tile=tile, device=device)
     if isinstance(image, Image.Image):
         picture = from_image(image)
         enlarged = enlarger.image(picture.image)
