@@ -32,7 +32,7 @@ FUNCTIONS: dict[str, Callable] = {
     "YCbCr": lambda x, _: [color.from_ycbcr(color.to_ycbcr(x, limited=on), limited=on) for on in (True, False)],
     "saturation": lambda x, _: color.saturation(x),
     **{f"loss, {name}": loss for name, loss in LOSSES.items()},
-    "PSNR": lambda x, y: [metrics.psnr(x, y, **PLAIN, average=name) for name in metrics.AVERAGES],
+    "PSNR": lambda x, y: [metrics.psnr(x, y, **PLAIN, average=name) for name in ("none", "images", "mse")],
     "PSNR, peak of each image": lambda x, y: metrics.psnr(x, y, **PLAIN, average="images", max_value="image"),
     "SSIM, uniform": lambda x, y: metrics.ssim(x, y, **PLAIN, window="uniform"),
     **library.LIBRARY_METRICS,
