@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import json
 import logging
+import os
 import re
 import shlex
 import shutil
@@ -82,7 +83,7 @@ class Run:
             raise UsageError(f"--seed must be a whole number from 0 to 2**32 - 1, got {args.seed}")
         if (free := doctor.free_gib(runs)) < DISK[args.budget]:
             raise UsageError(f"{free:.1f} GiB free at {runs}, budget {args.budget} needs {DISK[args.budget]:g}")
-        data = data if data == "sample" else str(Path(data).expanduser().resolve())
+        data = data if data == "sample" else os.path.realpath(os.path.expanduser(data))
         self.photos = open_store(data, runs).fingerprint  # built where missing, so that a bad folder is found now
         self.parameters = dict(zip(pages.PARAMETERS, (data, args.budget, args.seed, str(self.device), str(runs))))
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(data).name).strip("-.") or "photos"

@@ -18,11 +18,12 @@ from course import doctor
 from srlib import commands as srlib
 from srlib.files import write_json
 from srlib.train.checkpoints import load_model
+from srlib.train.config import MODEL_OPTIONS, TrainConfig
 from srlib.upscale import load_network
 
 MAINS = {"srlib": srlib, "course": course}
 USAGE = {f"{name} {command} --help": 0 for name, package in MAINS.items() for command in package.COMMANDS}
-USAGE |= dict.fromkeys(("course", "course fly", "course doctor now", "srlib upscale "), 2)
+USAGE |= dict.fromkeys(("course", "course fly", "course doctor now", "srlib export base --onnx "), 2)
 
 
 @pytest.mark.parametrize("line", USAGE)
@@ -32,7 +33,9 @@ def test_every_command_explains_itself_and_wrong_usage_has_status_2(line, capsys
         MAINS[package].main(words)
     assert stop.value.code == USAGE[line]
     said = f"usage: python -m {package if USAGE[line] else line.removesuffix(' --help')}"
-    assert said in "".join(capsys.readouterr())
+    told, options = "".join(capsys.readouterr()), TrainConfig.__annotations__.keys() | MODEL_OPTIONS
+    assert said in told
+    assert line != "srlib train --help" or all(f"--{o.replace('_', '-')}" in told for o in options - {"options"})
 
 
 def test_names_with_letters_that_a_screen_lacks_do_not_end_the_work(tmp_path, monkeypatch):

@@ -206,8 +206,7 @@ def test_what_is_missing_is_told(tmp_path, monkeypatch, capsys):
     (tmp_path / "films" / "film.mov").write_bytes(b"x")
     refused(tmp_path / "films", r"no photos in .*found 1 \.mov")
     monkeypatch.setattr(os, "scandir", Mock(side_effect=PermissionError(13, "Permission denied", "photos")))
-    with pytest.raises(PermissionError):
-        find_source(tmp_path)
+    assert main(["cache", "--data", str(tmp_path)]) == 1  # in one line, whose words are the system's
     quota = Mock(side_effect=RuntimeError("The quota is exceeded\nand much more"))
     monkeypatch.setattr("torchvision.datasets.CelebA", quota)
     assert main(["cache", "--fetch", "--data", str(tmp_path)]) == 1

@@ -10,7 +10,7 @@ import torch
 from photo_files import saved
 from PIL import Image
 
-from course import page, pages, plots, results
+from course import page, plots, results
 from course.intervals import bootstrap, difference, verdicts
 from srlib import files
 from srlib.errors import UsageError
@@ -180,7 +180,3 @@ def test_set5_is_found_in_a_folder_or_beside_it_and_none_is_no_error(tmp_path):
     for place in (tmp_path, tmp_path / "benchmarks", tmp_path / "celeba"):
         assert [x.shape for x in page.find_set5(str(place))] == [(1, 3, 12, 8), (1, 3, 12, 16)]
     assert page.find_set5(str(tmp_path / "other" / "celeba")) == []
-
-
-def test_no_page_is_left_out():
-    assert sorted(path.stem for path in pages.FOLDER.glob("*.ipynb")) == [*pages.NAMES]

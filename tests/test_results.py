@@ -114,6 +114,7 @@ def test_readme_shows_what_the_committed_pages_recorded():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert authoring.readme(text.replace(" dB |", " |")) == text, "older than the pages: run `make notebooks`"
     assert (ROOT / "notebooks" / "result.png").read_bytes() == authoring.picture()
+    assert sorted(path.stem for path in pages.FOLDER.glob("*.ipynb")) == [*pages.NAMES], "a page is left out"
 
 
 def test_committed_pages_agree_with_the_reference_and_record_every_headline():

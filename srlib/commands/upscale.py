@@ -159,8 +159,8 @@ def _plan(args: argparse.Namespace, ending: str) -> tuple[dict[Path, list[Path]]
             if first := owner.get(_place(path)):
                 twice = f"would be written twice, for {printable(first)} and {printable(photo)}"
                 raise UsageError(f"{printable(path)} {twice}: give them one by one, rename one, or name a folder")
-            if path.is_dir() or _place(path) in photos:
-                raise UsageError(f"{printable(path)} is a folder or one of the photos: choose another --output")
+            if (path.exists() and not path.is_file()) or _place(path) in photos:
+                raise UsageError(f"{printable(path)} is no file, or one of the photos: choose another --output")
             owner[_place(path)] = photo
     paths = [path for outputs in plan.values() for path in outputs]
     if (there := [path for path in paths if os.path.lexists(path)]) and not args.force:

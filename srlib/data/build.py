@@ -31,7 +31,7 @@ def open_store(data: str | Path, runs: str | Path = "runs", crop: str = "center"
     """The store of "sample", always tiles, or of a folder, CelebA or any photos: built where ``RUNS/stores/`` has
     none of it as it is now; ``max_bad`` percent may be unreadable. Crops of CelebA are "center" (176 pixels from
     the middle) and "lecture" (178 rows, bilinear to 176), of other photos "center" (the middle square, shrunk) and
-    "tiles" (all of it, at two scales). UsageError: as ``find_source``, another crop. DataError: photos, disk."""
+    "tiles" (all, at up to three scales). UsageError: as ``find_source``, another crop. DataError: photos, disk."""
     if str(data) != "sample":
         return open_source(find.find_source(data), runs, crop, max_bad)
     known("sample crop", crop, CROPS_OF["folder"])

@@ -132,11 +132,8 @@ def _sort(files: dict[str, os.DirEntry[str]], split: Callable[[str], str], sourc
     for path, entry in sorted(files.items()):
         ending = os.path.splitext(entry.name)[1].lower()
         promising = ending in PICTURES
-        if not promising:
-            with (
-                suppress(OSError),
-                open(entry.path if entry.is_file() else os.devnull, "rb") as file,
-            ):  # a pipe waits
+        if not (promising or entry.name.startswith(".")):
+            with suppress(OSError), open(entry.path if entry.is_file() else os.devnull, "rb") as file:  # no pipe
                 promising = MAGIC.match(file.read(12)) is not None
         if entry.name.startswith(".") or not promising:
             source.other[ending or "without extension"] += 1

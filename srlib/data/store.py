@@ -113,10 +113,9 @@ class Batches:
             raise UsageError(f"the split {self.split!r} has no photos: {self.store.describe()}")
         if scale < 1 or not 0 < patch <= SIDE or patch % scale:
             raise UsageError(f"patch must be a multiple of the scale {scale}, at most {SIDE}; got {patch}")
-        if self.batch_size < 1 or self.batch_size % self.world_size:
-            raise UsageError(
-                f"batch_size must be a multiple of the {self.world_size} processes; got {self.batch_size}"
-            )
+        size, ranks = self.batch_size, self.world_size
+        if size < 1 or size % ranks:
+            raise UsageError(f"batch_size must be a positive multiple of the {ranks} processes; got {size}")
         if self.hold is None and self.device.type != "cpu":
             there = any((self.split, self.device.type) == (name, at.type) for name, at in self.store._held)
             self.hold = there or len(self.store.rows(self.split)) * 3 * SIDE**2 <= free_bytes(self.device) // 2

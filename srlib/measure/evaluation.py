@@ -56,9 +56,8 @@ def score(output: Tensor, target: Tensor, *, crop_border: int = 0, perceptual: b
     ``mse``, ``psnr`` and ``ssim`` of all channels; for RGB also those of ``y_``, the first two of ``cb_`` and
     ``cr_``, ``saturation`` (8-bit levels), by ``perceptual`` ``lpips``; beside a gray target just ``y_``."""
     if output.shape[1] > target.shape[1]:
-        return {
-            f"y_{key}": value for key, value in score(to_gray(output), target, crop_border=crop_border).items()
-        }
+        gray = score(to_gray(output), target, crop_border=crop_border)
+        return {f"y_{key}": values for key, values in gray.items()}
     table, colour = {}, output.shape[1] == 3
     parts = {"": "as-is", "y_": "y", "cb_": "cb", "cr_": "cr"} if colour else {"": "as-is"}
     for prefix, channels in parts.items():

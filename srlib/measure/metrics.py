@@ -49,7 +49,7 @@ def psnr(output: Tensor, target: Tensor, *, crop_border: int, channels: str, ave
     most papers). ``channels``: all ``as-is``, limited-range luma ``y`` (the habit of super-resolution papers),
     full-range luma ``y-full``, or full-range chroma, ``cb`` or ``cr``. ``average``: ``none`` gives ``[N]``;
     ``images`` the mean of the images' decibels; ``mse`` the decibels of their mean MSE, never above it (Jensen's
-    inequality). ``max_value``: the peak; ``"image"``, the lecture's, is each target's, comparable to none."""
+    inequality). ``max_value``: the peak; ``"image"``, the lecture's: the largest value of each target."""
     known("average", average, ("none", "images", "mse"))
     if (by_image := max_value == "image") and average == "mse":
         raise ValueError("a peak per image cannot be applied to the mean MSE: use average='images'")

@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -39,7 +40,8 @@ def save(path: Path, content: dict) -> None:
 
 def load(path: Path) -> dict:
     """Read a checkpoint, to the CPU; UsageError where it is missing, damaged, holds code, or is none of ours."""
-    if not Path(path).is_file():
+    path = Path(os.path.expanduser(path))
+    if not path.is_file():
         raise UsageError(f"{path}: no such checkpoint")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -92,7 +94,7 @@ def run_in(out: Path, trainer: Trainer, resume: bool, save_seconds: float = 15.0
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, TrainConfig]:
-    """The averaged network of a ``model.pt``, in eval mode, and its config; UsageError: none, or unknown here."""
+    """The averaged network of a ``model.pt`` in eval mode, and its config. UsageError: none, or one not known here."""
     content = load(path)
     try:
         config = TrainConfig(**{k: v for k, v in content["config"].items() if k in TrainConfig.__annotations__})

@@ -25,7 +25,7 @@ class Muon(torch.optim.Optimizer):
     A kernel ``[out, in, k, k]`` is taken as a matrix ``[out, in * k * k]``. Few directions dominate its gradients,
     which Adam evens only in part; :func:`orthogonalised` momentum moves all about equally far. Steps are scaled by
     0.2 sqrt(larger side), to the size of Adam's, so that its learning rates serve (Liu et al. 2025, arXiv
-    2502.16982); ``lr * weight_decay`` of a kernel goes before each. ``torch.optim.Muon`` takes matrices alone."""
+    2502.16982); before each, a kernel loses ``lr * weight_decay``. ``torch.optim.Muon`` takes matrices alone."""
 
     def __init__(self, kernels: list[nn.Parameter], lr: float, weight_decay: float = 0.0) -> None:
         shapes = dict.fromkeys(kernel.shape for kernel in kernels)  # each once, in order
