@@ -94,7 +94,7 @@ def run_in(out: Path, trainer: Trainer, resume: bool, save_seconds: float = 15.0
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, TrainConfig]:
-    """The averaged network of a ``model.pt`` in eval mode, and its config. UsageError: none, or one not known here."""
+    """The averaged network of a ``model.pt`` in eval mode, and its config. UsageError: none, or not known here."""
     content = load(path)
     try:
         config = TrainConfig(**{k: v for k, v in content["config"].items() if k in TrainConfig.__annotations__})
