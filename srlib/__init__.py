@@ -1,3 +1,3 @@
-"""Single-image super-resolution; rooms, from the top: commands, upscale, train, measure, models, data, images"""
+"""Single-image super-resolution, from the ground up: images, data, models, measure, train, upscale, commands."""
 
 __version__ = "0.2.0"

@@ -28,10 +28,10 @@ FLAT = 2.0  # levels that shrinking by 4 takes from a tile, below which it, of s
 
 
 def open_store(data: str | Path, runs: str | Path = "runs", crop: str = "center", max_bad: float = 1.0) -> Store:
-    """The store of "sample", always tiles, or of a folder, CelebA or any photos: built where ``RUNS/stores/`` has
-    none of it as it is now; ``max_bad`` percent may be unreadable. Crops of CelebA are "center" (176 pixels from
-    the middle) and "lecture" (178 rows, bilinear to 176), of other photos "center" (the middle square, shrunk) and
-    "tiles" (all, at up to three scales). UsageError: as ``find_source``, another crop. DataError: photos, disk."""
+    """The store of "sample", always tiles, or of a folder, CelebA or any photos; built if ``RUNS/stores`` has none
+    of it as it is now. Crops of CelebA: "center" (176 pixels from the middle), "lecture" (178 rows, bilinear to
+    176); of other photos: "center" (the middle square, shrunk), "tiles" (all of it, at up to three scales).
+    UsageError: as ``find_source``, another crop. DataError: over ``max_bad`` % are unreadable, a full disk."""
     if str(data) != "sample":
         return open_source(find.find_source(data), runs, crop, max_bad)
     known("sample crop", crop, CROPS_OF["folder"])

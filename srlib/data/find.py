@@ -47,7 +47,7 @@ class Source:
 
 
 def find_source(folder: str | Path) -> Source:
-    """The photos of a folder. UsageError: no folder, no photos, CelebA without its list; OSError."""
+    """The photos of a folder. UsageError: no folder, no photos, CelebA without its list. OSError: not readable."""
     root = Path(os.path.expanduser(folder)).absolute()
     if not root.is_dir():
         raise UsageError(f'there is no folder {printable(root)}: give a folder of photos, or "sample"')

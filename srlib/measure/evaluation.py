@@ -54,7 +54,7 @@ def run_model(model: nn.Module, photos: Tensor, task: str, **how: Any) -> tuple[
 def score(output: Tensor, target: Tensor, *, crop_border: int = 0, perceptual: bool = False) -> dict[str, Tensor]:
     """All that tables and ``srlib evaluate`` show, a number per image, for pictures ``[N, 1 or 3, H, W]``:
     ``mse``, ``psnr`` and ``ssim`` of all channels; for RGB also those of ``y_``, the first two of ``cb_`` and
-    ``cr_``, ``saturation`` (8-bit levels), by ``perceptual`` ``lpips``; beside a gray target just ``y_``."""
+    ``cr_``, ``saturation`` in levels and, if ``perceptual``, ``lpips``. Beside a gray target: ``y_`` alone."""
     if output.shape[1] > target.shape[1]:
         gray = score(to_gray(output), target, crop_border=crop_border)
         return {f"y_{key}": values for key, values in gray.items()}
